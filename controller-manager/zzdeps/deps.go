@@ -1,0 +1,43 @@
+//go:build depspin
+
+// Package zzdeps pins dependencies while the tree is being built.
+package zzdeps
+
+import (
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/prometheus/client_golang/prometheus/collectors"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "github.com/spf13/pflag"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/time/rate"
+	_ "k8s.io/api/core/v1"
+	_ "k8s.io/client-go/dynamic"
+	_ "k8s.io/client-go/informers"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/kubernetes/fake"
+	_ "k8s.io/client-go/metadata"
+	_ "k8s.io/client-go/metadata/metadatainformer"
+	_ "k8s.io/client-go/tools/clientcmd"
+	_ "k8s.io/client-go/tools/events"
+	_ "k8s.io/client-go/tools/leaderelection"
+	_ "k8s.io/client-go/tools/record"
+	_ "k8s.io/client-go/util/certificate"
+	_ "k8s.io/client-go/util/workqueue"
+	_ "k8s.io/component-base/metrics/legacyregistry"
+	_ "k8s.io/component-base/version"
+	_ "k8s.io/component-helpers/resource"
+	_ "k8s.io/component-helpers/scheduling/corev1"
+	_ "k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	_ "k8s.io/klog/v2"
+	_ "k8s.io/kube-openapi/pkg/util"
+	_ "k8s.io/utils/clock"
+	_ "k8s.io/utils/lru"
+	_ "k8s.io/utils/net"
+	_ "k8s.io/utils/ptr"
+	_ "pgregory.net/rapid"
+	_ "sigs.k8s.io/yaml"
+)
