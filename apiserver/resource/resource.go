@@ -94,6 +94,10 @@ type Definition struct {
 	// DefaultDeletePropagation is used when neither options nor finalizers say
 	// otherwise; "" means background.
 	DefaultDeletePropagation metav1.DeletionPropagation
+	// BeginDelete changes an object whose metadata.deletionTimestamp is being
+	// set for the first time, before it is stored (Namespace's phase becomes
+	// Terminating); nil means nothing. metadata is changed generically.
+	BeginDelete func(obj runtime.Object)
 	// ReadyToDelete reports whether nothing kind-specific holds the object;
 	// (Namespace's spec.finalizers); nil means always.
 	ReadyToDelete func(obj runtime.Object) bool
