@@ -1,0 +1,188 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// hostTable is our only table in the host's namespace.
+const hostTable = "skeg-up"
+
+// dockerChain is where dockerd lets others accept forwarded traffic before its
+// own rules (docs.docker.com, "Packet filtering and firewalls").
+const dockerChain = "DOCKER-USER"
+
+// ruleMark is the user data by which we find our rules in dockerChain again.
+const ruleMark = "skeg-up"
+
+const ipForward = "/proc/sys/net/ipv4/ip_forward"
+
+// hostState is what must be put back; kept in host.json.
+type hostState struct {
+	IPForward string `json:"ipForward"`
+}
+
+// prepareHost lets the nodes reach the outside: forwarding, masquerading, and
+// a word with dockerd's firewall.
+func prepareHost(l Layout, s Spec) error {
+	if err := saveHost(l); err != nil {
+		return err
+	}
+	if err := os.WriteFile(ipForward, []byte("1\n"), 0o644); err != nil {
+		return fmt.Errorf("enable forwarding: %w", err)
+	}
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: hostTable})
+	c.FlushTable(table)
+	chain := c.AddChain(&nftables.Chain{
+		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+	})
+	source, mask := s.NodeCIDR.Masked().Addr().AsSlice(), ipNet(s.NodeCIDR).Mask
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}, // source address
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: source},
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: interfaceName(hostLink)},
+		&expr.Masq{},
+	}})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("masquerade the nodes: %w", err)
+	}
+	return acceptForward(c)
+}
+
+func saveHost(l Layout) error {
+	if _, err := os.Stat(l.path("host.json")); err == nil {
+		return nil // a second `up`: what is there is the true old state
+	}
+	data, err := os.ReadFile(ipForward)
+	if err != nil {
+		return fmt.Errorf("read the forwarding setting: %w", err)
+	}
+	return writeJSON(l.path("host.json"), hostState{IPForward: strings.TrimSpace(string(data))})
+}
+
+// acceptForward adds rules for our link to dockerd's chain, where there is one.
+func acceptForward(c *nftables.Conn) error {
+	if err := refuseForward(c); err != nil { // no second copy
+		return err
+	}
+	chain, err := findDockerChain(c)
+	if err != nil || chain == nil {
+		return err
+	}
+	for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
+		c.InsertRule(&nftables.Rule{Table: chain.Table, Chain: chain, UserData: []byte(ruleMark), Exprs: []expr.Any{
+			&expr.Meta{Key: key, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(hostLink)},
+			&expr.Counter{},
+			&expr.Verdict{Kind: expr.VerdictAccept},
+		}})
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("add rules to %s: %w", dockerChain, err)
+	}
+	return nil
+}
+
+func refuseForward(c *nftables.Conn) error {
+	chain, err := findDockerChain(c)
+	if err != nil || chain == nil {
+		return err
+	}
+	rules, err := c.GetRules(chain.Table, chain)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", dockerChain, err)
+	}
+	for _, r := range rules {
+		if string(r.UserData) == ruleMark {
+			if err := c.DelRule(r); err != nil {
+				return fmt.Errorf("remove rule from %s: %w", dockerChain, err)
+			}
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove rules from %s: %w", dockerChain, err)
+	}
+	return nil
+}
+
+func findDockerChain(c *nftables.Conn) (*nftables.Chain, error) {
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return nil, fmt.Errorf("list chains: %w", err)
+	}
+	for _, chain := range chains {
+		if chain.Table.Name == "filter" && chain.Name == dockerChain {
+			return chain, nil
+		}
+	}
+	return nil, nil
+}
+
+// restoreHost undoes prepareHost.
+func restoreHost(l Layout) error {
+	var state hostState
+	err := readJSON(l.path("host.json"), &state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: hostTable}) // so that the delete finds one
+	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: hostTable})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove table %s: %w", hostTable, err)
+	}
+	if err := refuseForward(c); err != nil {
+		return err
+	}
+	if err := os.WriteFile(ipForward, []byte(state.IPForward+"\n"), 0o644); err != nil {
+		return fmt.Errorf("restore forwarding: %w", err)
+	}
+	return os.Remove(l.path("host.json"))
+}
+
+// interfaceName is a name as the kernel compares it: IFNAMSIZ bytes.
+func interfaceName(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+// checkHost says what this machine lacks to hold a cluster.
+func checkHost() error {
+	var errs []error
+	if os.Geteuid() != 0 {
+		errs = append(errs, errors.New("must be run as root: it makes namespaces, mounts and cgroups (try sudo)"))
+	}
+	filesystems, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		errs = append(errs, err)
+	} else if !strings.Contains(string(filesystems), "overlay") {
+		if _, err := os.Stat("/sys/module/overlay"); err != nil {
+			errs = append(errs, errors.New("the kernel has no overlayfs (try modprobe overlay)"))
+		}
+	}
+	if _, err := os.Stat("/sys/fs/cgroup"); err != nil {
+		errs = append(errs, errors.New("no cgroups at /sys/fs/cgroup"))
+	}
+	return errors.Join(errs...)
+}
