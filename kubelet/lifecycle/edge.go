@@ -113,8 +113,8 @@ type Facts struct {
 type Environment interface {
 	// Hostname is the Pod's host name (without domain unless asked for).
 	Hostname(pod *corev1.Pod) (string, error)
-	// Env is the container's environment after imageEnv ("K=V"): services,
-	// envFrom, env with references expanded. ErrConfig (wrapped) when
+	// Env is the container's own environment ("K=V"), to be put over the
+	// image's: services, envFrom, env with references expanded. ErrConfig (wrapped) when
 	// something referred to is missing.
 	Env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, facts Facts) ([]string, error)
 	// Files writes hosts, resolv.conf and hostname for the Pod (into podDir)
@@ -152,12 +152,4 @@ type Probes interface {
 	// Forget ends the workers of one container, ForgetPod of all of a Pod.
 	Forget(id container.ID)
 	ForgetPod(uid types.UID)
-}
-
-// HandlerTarget is where a postStart or preStop handler acts.
-type HandlerTarget struct {
-	Pod       *corev1.Pod
-	Container *corev1.Container
-	ID        container.ID
-	IP        string
 }
