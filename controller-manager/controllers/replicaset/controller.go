@@ -158,6 +158,9 @@ func (c *Controller) Reconcile(ctx context.Context, key string) (reconcile.Resul
 		manageErr = c.manage(ctx, key, rs, owned)
 	}
 	status, wait := newStatus(rs, owned, terminating, manageErr, time.Now())
+	if c.kind.gvk().Kind == "ReplicationController" {
+		status.TerminatingReplicas = nil // that kind has no such field
+	}
 	if !statusEqual(rs, status) {
 		if err := c.writeStatus(ctx, rs, status); err != nil {
 			return reconcile.Result{}, errors.Join(manageErr, err)
