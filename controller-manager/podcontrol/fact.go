@@ -4,6 +4,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Active reports whether the pod counts as a replica: not ended, not going.
@@ -71,4 +72,21 @@ func Restarts(pod *corev1.Pod) int32 {
 		}
 	}
 	return most
+}
+
+// SetCondition sets a condition on the pod and reports whether that changed
+// anything. The transition time moves only when the status does.
+func SetCondition(pod *corev1.Pod, c corev1.PodCondition, now time.Time) bool {
+	c.LastTransitionTime = metav1.NewTime(now)
+	old := Condition(pod, c.Type)
+	if old == nil {
+		pod.Status.Conditions = append(pod.Status.Conditions, c)
+		return true
+	}
+	if old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+	}
+	changed := old.Status != c.Status || old.Reason != c.Reason || old.Message != c.Message
+	*old = c
+	return changed
 }

@@ -39,8 +39,10 @@ type replicaSets struct {
 	lister   appslisters.ReplicaSetLister
 }
 
-func (replicaSets) name() string                       { return "replicaset-controller" }
-func (replicaSets) gvk() schema.GroupVersionKind       { return appsv1.SchemeGroupVersion.WithKind("ReplicaSet") }
+func (replicaSets) name() string { return "replicaset-controller" }
+func (replicaSets) gvk() schema.GroupVersionKind {
+	return appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
+}
 func (k replicaSets) watch() cache.SharedIndexInformer { return k.informer }
 
 func (k replicaSets) cached(namespace, name string) (*appsv1.ReplicaSet, error) {
