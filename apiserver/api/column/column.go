@@ -108,3 +108,8 @@ func FirstOf(list []string, limit int) string {
 	}
 	return fmt.Sprintf("%s + %d more...", strings.Join(list[:limit], ","), len(list)-limit)
 }
+
+// Created formats a time for the CreatedAt column.
+func Created(at metav1.Time) string {
+	return at.UTC().Format("2006-01-02T15:04:05Z")
+}

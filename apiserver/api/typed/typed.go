@@ -118,3 +118,8 @@ func Generation[T resource.Object, Part any](d *resource.Definition, wanted func
 		BumpGeneration(obj, old, !equality.Semantic.DeepEqual(wanted(obj), wanted(old)))
 	})
 }
+
+// CheckAgain makes a ValidateUpdate that only repeats Validate.
+func CheckAgain[T runtime.Object](f func(T) field.ErrorList) func(obj, old runtime.Object) field.ErrorList {
+	return func(obj, _ runtime.Object) field.ErrorList { return f(obj.(T)) }
+}
