@@ -49,15 +49,16 @@ func Create(d *resource.Definition, obj resource.Object, id Identity) error {
 	obj.SetUID(id.UID)
 	obj.SetCreationTimestamp(id.Now)
 	obj.SetGeneration(0)
-	if d.PrepareCreate != nil {
-		d.PrepareCreate(obj)
-	}
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
 		base := obj.GetGenerateName()
 		if len(base) > maxGeneratedBase {
 			base = base[:maxGeneratedBase]
 		}
 		obj.SetName(base + id.Suffix)
+	}
+	// The name is known by now: labels of Jobs and Namespaces carry it.
+	if d.PrepareCreate != nil {
+		d.PrepareCreate(obj)
 	}
 	errs := validation.ValidateObjectMetaAccessor(obj, d.Namespaced, ValidateName(d), field.NewPath("metadata"))
 	if d.Validate != nil {
