@@ -137,6 +137,9 @@ type ProbeTarget struct {
 // are false.
 type ProbeResults struct {
 	Started, Ready bool
+	// Pending: a startup or readiness probe has given no result yet, so that
+	// Started or Ready are false for want of one.
+	Pending bool
 	// StartupFailed, LivenessFailed: the threshold is exceeded, restart it.
 	StartupFailed, LivenessFailed bool
 }
