@@ -101,3 +101,29 @@ func wantsPretty(r *http.Request) bool {
 	agent := r.UserAgent()
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
 }
+
+// NegotiateDiscovery picks from the Accept header for /api and /apis: plain
+// documents, or the aggregated list of apidiscovery.k8s.io (KEP-3352) in
+// Accepted.Version ("" means plain).
+func NegotiateDiscovery(r *http.Request) (Accepted, error) {
+	header := r.Header.Get("Accept")
+	pretty := wantsPretty(r)
+	if header == "" {
+		return Accepted{Pretty: pretty}, nil
+	}
+	for _, clause := range goautoneg.ParseAccept(header) {
+		format, ok := formatOf(clause.Type + "/" + clause.SubType)
+		if !ok {
+			continue
+		}
+		a := Accepted{Format: format, Pretty: pretty}
+		if clause.Params["as"] == "" {
+			return a, nil
+		}
+		a.As, a.Group, a.Version = clause.Params["as"], clause.Params["g"], clause.Params["v"]
+		if a.As == "APIGroupDiscoveryList" && a.Group == "apidiscovery.k8s.io" && (a.Version == "v2" || a.Version == "v2beta1") {
+			return a, nil
+		}
+	}
+	return Accepted{}, NewNotAcceptable(MediaJSON, MediaYAML, MediaProtobuf)
+}
