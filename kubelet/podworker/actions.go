@@ -237,7 +237,18 @@ func (w *worker) stopContainer(ctx context.Context, request lifecycle.StopReques
 	ctx, end := w.begin(ctx, name, Stopping, request.Deadline)
 	place := *w.place
 	place.API = w.pod
-	w.background(func() error { return w.cfg.Containers.Stop(ctx, &place, request) }, func(err error) {
+	exited := make(chan struct{})
+	w.exits[request.ID] = exited
+	w.background(func() error {
+		if err := w.cfg.Containers.Stop(ctx, &place, request); err != nil {
+			return err
+		}
+		w.awaitExit(ctx, exited)
+		return nil
+	}, func(err error) {
+		if w.exits[request.ID] == exited {
+			delete(w.exits, request.ID)
+		}
 		cancelled := ctx.Err() != nil
 		if !end() || cancelled {
 			return
@@ -250,13 +261,28 @@ func (w *worker) stopContainer(ctx context.Context, request lifecycle.StopReques
 	})
 }
 
+// exitPatience is how long the exit record may come after the end of Stop: it
+// takes another way. After that the container is taken as killed.
+const exitPatience = 5 * time.Second
+
+func (w *worker) awaitExit(ctx context.Context, exited <-chan struct{}) {
+	timer := w.cfg.Clock.NewTimer(exitPatience)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-exited:
+	case <-timer.C():
+	}
+}
+
 // stopped notes that the runtime says the container has ended, in case its
-// exit record is late.
+// exit record was lost.
 func (w *worker) stopped(id container.ID) {
 	seen := w.observed[id]
 	if seen == nil || seen.status.State == container.Exited {
 		return
 	}
+	w.logger.Warn("container was stopped and left no exit record", "container", id.Name)
 	status := seen.status
 	status.State, status.FinishedAt, status.ExitCode = container.Exited, w.cfg.Clock.Now(), killedExitCode
 	seen.status, seen.confirmed = status, false
@@ -277,6 +303,10 @@ func (w *worker) removeContainer(ctx context.Context, id container.ID) {
 
 // merge takes in a status; a container never goes back to an earlier state.
 func (w *worker) merge(status container.Status, confirmed bool) {
+	if exited := w.exits[status.ID]; exited != nil && status.State == container.Exited {
+		close(exited)
+		delete(w.exits, status.ID)
+	}
 	seen := w.observed[status.ID]
 	if seen == nil {
 		w.observed[status.ID] = &observation{status: status, confirmed: confirmed}

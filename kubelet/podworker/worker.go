@@ -52,6 +52,8 @@ type worker struct {
 	messages  map[container.ID]string
 	following map[container.ID]bool
 	told      map[container.ID]bool // BackOff events
+	// exits are closed when the container's end is reported.
+	exits map[container.ID]chan struct{}
 
 	startTime time.Time
 	reported  corev1.PodStatus
@@ -113,6 +115,7 @@ func newWorker(cfg *Config, pod *corev1.Pod) *worker {
 		messages:  map[container.ID]string{},
 		following: map[container.ID]bool{},
 		told:      map[container.ID]bool{},
+		exits:     map[container.ID]chan struct{}{},
 		reported:  pod.Status,
 		startTime: cfg.Clock.Now(),
 	}
