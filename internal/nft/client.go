@@ -45,22 +45,26 @@ func NewClient(netnsPath string) *Client {
 }
 
 // Sync makes the kernel's table equal to t, in one transaction that sends only
-// the difference to the last Sync. The first Sync of a table, and the first
-// after an error, replaces it whole. t must not be changed afterwards.
+// the difference to the last Sync. The first Sync of a table, and one whose
+// difference the kernel refuses, replaces it whole. t must not be changed
+// afterwards.
 func (c *Client) Sync(t *Table) (Stats, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := tableKey{t.Family, t.Name}
 	old := c.synced[k]
 	delete(c.synced, k) // unknown, should the transaction fail
-	stats, err := c.transact(t.Family, t.Name, func(b *batch) {
-		if old == nil || !sameShape(old, t) {
+	var stats Stats
+	err := errors.New("nothing known of the table")
+	if old != nil && sameShape(old, t) {
+		stats, err = c.transact(t.Family, t.Name, func(b *batch) { b.change(old, t) })
+	}
+	if err != nil { // also when somebody else removed what the change builds on
+		stats, err = c.transact(t.Family, t.Name, func(b *batch) {
 			b.stats.Replaced = true
 			b.replace(t)
-			return
-		}
-		b.change(old, t)
-	})
+		})
+	}
 	if err != nil {
 		return Stats{}, fmt.Errorf("sync table %s %s: %w", familyName(t.Family), t.Name, err)
 	}

@@ -191,6 +191,26 @@ func TestSyncAfterAnErrorReplaces(t *testing.T) {
 	}
 }
 
+func TestSyncRepairsWhatOthersRemoved(t *testing.T) {
+	client := inNamespace(t)
+	if _, err := client.Sync(sample()); err != nil {
+		t.Fatal(err)
+	}
+	err := client.Conn(func(conn *nftables.Conn) error {
+		conn.FlushRuleset()
+		return conn.Flush()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := sample()
+	next.Sets[0].Elements = next.Sets[0].Elements[:1]
+	stats, err := client.Sync(next)
+	if err != nil || !stats.Replaced {
+		t.Errorf("after a flush of everything: %+v, %v", stats, err)
+	}
+}
+
 func TestManyElements(t *testing.T) {
 	client := inNamespace(t)
 	table := sample()
