@@ -37,13 +37,13 @@ type Controller struct {
 	graph    *graph
 	// absent has owner coordinates (absentKey) that were looked for and are gone.
 	absent *lru.Cache
+	// synced is closed when every monitor has delivered its first list.
+	synced chan struct{}
 
 	mu sync.RWMutex
-	// Guarded by mu: running monitors, resources by group and kind, and
-	// whether every monitor has synced once.
+	// Guarded by mu: running monitors, and resources by group and kind.
 	monitors map[schema.GroupVersionResource]*monitor
 	kinds    map[schema.GroupKind]apiresources.Resource
-	synced   bool
 }
 
 // absentKey names an owner as a dependent sees it.
@@ -61,7 +61,7 @@ func New(env reconcile.Env, shared map[schema.GroupVersionResource]cache.SharedI
 		discover: func() ([]apiresources.Resource, map[string]error, error) {
 			return apiresources.Discover(env.Client.Discovery())
 		},
-		graph: newGraph(), absent: lru.New(absentCacheSize),
+		graph: newGraph(), absent: lru.New(absentCacheSize), synced: make(chan struct{}),
 		monitors: map[schema.GroupVersionResource]*monitor{}, kinds: map[schema.GroupKind]apiresources.Resource{},
 	}
 }
@@ -79,8 +79,10 @@ func (c *Controller) Reconcile(ctx context.Context, key string) (reconcile.Resul
 	if !known {
 		return reconcile.Result{}, nil
 	}
-	if !c.ready() {
-		return reconcile.Result{RequeueAfter: syncPoll}, nil // half a graph is a wrong one
+	select { // half a graph is a wrong one
+	case <-c.synced:
+	case <-ctx.Done():
+		return reconcile.Result{}, ctx.Err()
 	}
 	if n.deleting && n.orphan {
 		return reconcile.Result{}, c.orphanDependents(ctx, n)
@@ -92,12 +94,6 @@ func (c *Controller) Reconcile(ctx context.Context, key string) (reconcile.Resul
 		return reconcile.Result{}, nil
 	}
 	return c.judge(ctx, n)
-}
-
-func (c *Controller) ready() bool {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.synced
 }
 
 // kind returns the resource that serves an owner reference's kind.

@@ -15,12 +15,8 @@ import (
 	"github.com/skeg-dev/skeg/controller-manager/reconcile"
 )
 
-const (
-	// discoverPeriod is how often new and gone kinds are looked for (upstream's value).
-	discoverPeriod = 30 * time.Second
-	// syncPoll is how often waiting work asks whether the graph is complete.
-	syncPoll = 100 * time.Millisecond
-)
+// discoverPeriod is how often new and gone kinds are looked for (upstream's value).
+const discoverPeriod = 30 * time.Second
 
 // ignored are kinds without owners or dependents worth a watch: many, short-lived.
 var ignored = []schema.GroupResource{{Resource: "events"}, {Group: "events.k8s.io", Resource: "events"}}
@@ -36,6 +32,7 @@ type monitor struct {
 func (c *Controller) Run(ctx context.Context, q reconcile.Queue) error {
 	defer c.stopAll()
 	timer := time.NewTimer(0)
+	complete := false
 	defer timer.Stop()
 	for {
 		select {
@@ -48,8 +45,9 @@ func (c *Controller) Run(ctx context.Context, q reconcile.Queue) error {
 			slog.Warn("discovery for garbage collection not finished, will retry", "err", err)
 			next = time.Second
 		}
-		if !c.ready() {
-			c.awaitSync(ctx)
+		if !complete && c.awaitSync(ctx) {
+			complete = true
+			close(c.synced)
 		}
 		timer.Reset(next)
 	}
@@ -167,9 +165,10 @@ func nodeOf(r apiresources.Resource, meta metav1.Object) node {
 	}
 }
 
-// awaitSync waits until every monitor has delivered its first list. A kind that
-// cannot be listed does not hold up the others for longer than discoverPeriod.
-func (c *Controller) awaitSync(ctx context.Context) {
+// awaitSync waits until every monitor has delivered its first list; false when
+// there are none yet or ctx ended. A kind that cannot be listed does not hold
+// up the others for longer than discoverPeriod.
+func (c *Controller) awaitSync(ctx context.Context) bool {
 	c.mu.RLock()
 	var synced []cache.InformerSynced
 	for _, m := range c.monitors {
@@ -177,17 +176,14 @@ func (c *Controller) awaitSync(ctx context.Context) {
 	}
 	c.mu.RUnlock()
 	if len(synced) == 0 {
-		return
+		return false
 	}
 	limited, cancel := context.WithTimeout(ctx, discoverPeriod)
 	defer cancel()
-	complete := cache.WaitForCacheSync(limited.Done(), synced...)
-	if !complete && ctx.Err() == nil {
+	if !cache.WaitForCacheSync(limited.Done(), synced...) && ctx.Err() == nil {
 		slog.Warn("some kinds cannot be listed, garbage collection starts without them")
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.synced = ctx.Err() == nil
+	return ctx.Err() == nil
 }
 
 func (c *Controller) stopAll() {
