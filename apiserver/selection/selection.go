@@ -31,7 +31,7 @@ type Options = internalversion.ListOptions
 // ParseOptions reads and checks ListOptions. The errors are API status errors.
 func ParseOptions(query url.Values) (*Options, error) {
 	opts := &Options{}
-	if err := internalscheme.ParameterCodec.DecodeParameters(query, schema.GroupVersion{Version: "v1"}, opts); err != nil {
+	if err := internalscheme.ParameterCodec.DecodeParameters(query, metav1.SchemeGroupVersion, opts); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	internalversion.SetListOptionsDefaults(opts, true)
