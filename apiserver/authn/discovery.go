@@ -65,7 +65,9 @@ func NewDocuments(issuer, jwksURI string, keys []crypto.PublicKey) (*Documents, 
 }
 
 // Configuration serves OpenIDConfigurationPath.
-func (d *Documents) Configuration() http.Handler { return document("application/json", d.configuration) }
+func (d *Documents) Configuration() http.Handler {
+	return document("application/json", d.configuration)
+}
 
 // Keys serves JWKSPath.
 func (d *Documents) Keys() http.Handler { return document("application/jwk-set+json", d.keys) }

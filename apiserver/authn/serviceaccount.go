@@ -298,4 +298,3 @@ func decodeBase64URL(text string) string {
 	}
 	return string(decoded)
 }
-
