@@ -100,7 +100,11 @@ type fixture struct {
 // start serves the test kinds through all filters, as a real server does.
 func start(t *testing.T, contentType string) *fixture {
 	t.Helper()
-	definitions := []*resource.Definition{configMaps(), pods()}
+	return startWith(t, contentType, []*resource.Definition{configMaps(), pods()})
+}
+
+func startWith(t *testing.T, contentType string, definitions []*resource.Definition) *fixture {
+	t.Helper()
 	f := &fixture{stores: map[schema.GroupResource]store.Store{}}
 	for _, d := range definitions {
 		f.stores[d.GroupVersionResource().GroupResource()] = newMapStore()

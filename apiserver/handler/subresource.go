@@ -254,10 +254,7 @@ func (c *call) subCreate(sub *resource.Subresource) error {
 			return err
 		}
 	}
-	p := c.setPlan(sub, func(resource.Object) (runtime.Object, error) { return body, nil })
-	p.options, p.dryRun, p.body = opts, len(opts.DryRun) > 0, body
-	p.manager = apply.ManagerName(opts.FieldManager, c.r.UserAgent())
-	item, _, err := c.update(p)
+	item, _, err := c.postBody(sub, body, opts)
 	if err != nil {
 		return err
 	}
@@ -271,4 +268,12 @@ func (c *call) subCreate(sub *resource.Subresource) error {
 	}
 	c.respondObject(http.StatusCreated, sub.Response(parent), sub.Kind)
 	return nil
+}
+
+// postBody changes the parent as a posted body asks.
+func (c *call) postBody(sub *resource.Subresource, body runtime.Object, opts *metav1.CreateOptions) (*store.Item, bool, error) {
+	p := c.setPlan(sub, func(resource.Object) (runtime.Object, error) { return body, nil })
+	p.options, p.dryRun, p.body = opts, len(opts.DryRun) > 0, body
+	p.manager = apply.ManagerName(opts.FieldManager, c.r.UserAgent())
+	return c.update(p)
 }
