@@ -61,7 +61,7 @@ func catProgram(stop <-chan struct{}, _ []string, s container.Streams) int {
 	}
 }
 
-// shProgram knows "exit N" and "echo words", separated by ";" or "&&"; a word
+// shProgram knows "exit N", "echo words" and "while read", separated by ";" or "&&"; a word
 // it does not know makes it run until it is stopped, as a server would.
 func shProgram(stop <-chan struct{}, args []string, s container.Streams) int {
 	if len(args) < 3 {
@@ -92,6 +92,8 @@ func shProgram(stop <-chan struct{}, args []string, s container.Streams) int {
 				fmt.Fprintln(out, strings.Join(words[1:], " "))
 			}
 		case "true", "trap":
+		case "while": // the loop that echoes what it reads
+			return catProgram(stop, args, s)
 		default:
 			<-stop
 			return 143

@@ -239,7 +239,11 @@ func (f *Fake) Start(_ context.Context, id container.ID) error {
 	}
 	c.status.State, c.status.StartedAt, c.status.PID = container.Running, f.now(), 1000+len(f.calls)
 	f.publish(c)
-	go f.run(c, programs[c.spec.Args[0]])
+	streams := container.Streams{Stdout: fakeOutput{f, c}, Stderr: fakeOutput{f, c}}
+	if c.spec.Stdin {
+		streams.Stdin, c.stdin = io.Pipe()
+	}
+	go f.run(c, programs[c.spec.Args[0]], streams)
 	return nil
 }
 
@@ -255,20 +259,11 @@ func (f *Fake) startError(spec container.Spec) error {
 	return nil
 }
 
-func (f *Fake) run(c *fakeContainer, program Program) {
-	code := 143
+func (f *Fake) run(c *fakeContainer, program Program, streams container.Streams) {
 	if program == nil {
 		program = sleepProgram
 	}
-	streams := container.Streams{Stdout: fakeOutput{f, c}, Stderr: fakeOutput{f, c}}
-	if c.spec.Stdin {
-		r, w := io.Pipe()
-		f.mu.Lock()
-		c.stdin = w
-		f.mu.Unlock()
-		streams.Stdin = r
-	}
-	code = program(c.stop, c.spec.Args, streams)
+	code := program(c.stop, c.spec.Args, streams)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.finish(c, func(s *container.Status) { s.ExitCode = code })
