@@ -219,7 +219,11 @@ func (b *builder) markMerge(property *spec.Schema, f reflect.StructField, model,
 	if !ok {
 		return
 	}
-	if list := field.Type.List; list != nil {
+	atom, ok := b.lists.Resolve(field.Type)
+	if !ok {
+		return
+	}
+	if list := atom.List; list != nil {
 		switch {
 		case list.ElementRelationship == smd.Atomic:
 			property.AddExtension(extensionListType, listTypeAtomic)
@@ -230,7 +234,7 @@ func (b *builder) markMerge(property *spec.Schema, f reflect.StructField, model,
 			property.AddExtension(extensionListType, listTypeSet)
 		}
 	}
-	if m := field.Type.Map; m != nil && m.ElementRelationship == smd.Atomic {
+	if m := atom.Map; m != nil && m.ElementRelationship == smd.Atomic {
 		property.AddExtension(extensionMapType, listTypeAtomic)
 	}
 }
