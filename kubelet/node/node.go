@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,7 @@ type Config struct {
 // Node registers the node and keeps its status.
 type Node struct {
 	cfg      Config
+	local    func() (*corev1.Node, error)
 	informer cache.SharedIndexInformer
 	// registered is set once the object is there.
 	registered atomic.Bool
@@ -84,6 +86,7 @@ func New(cfg Config) (*Node, error) {
 		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", cfg.Name).String()
 	}))
 	n := &Node{cfg: cfg, informer: factory.Core().V1().Nodes().Informer(), changed: make(chan struct{}, 1)}
+	n.local = sync.OnceValues(func() (*corev1.Node, error) { return n.initial(nil), nil })
 	_, err := n.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		// Deleted by somebody: it registers anew.
 		DeleteFunc: func(any) {
@@ -97,14 +100,16 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// Object is the node's object as last known; read-only.
+// Object is the node's object as last known; read-only. Until the API has
+// told, it is what would be registered, without a UID: Pods from files may have
+// to run before there is an API server.
 func (n *Node) Object() (*corev1.Node, error) {
 	obj, found, err := n.informer.GetStore().GetByKey(n.cfg.Name)
 	if err != nil {
 		return nil, fmt.Errorf("look up own node: %w", err)
 	}
 	if !found {
-		return nil, errors.New("own node is not known yet")
+		return n.local()
 	}
 	node, ok := obj.(*corev1.Node)
 	if !ok {
@@ -113,13 +118,12 @@ func (n *Node) Object() (*corev1.Node, error) {
 	return node, nil
 }
 
-// Ready is nil once the node is registered.
+// Ready is nil once the node is registered and its object known.
 func (n *Node) Ready() error {
-	if !n.registered.Load() {
+	if !n.registered.Load() || len(n.informer.GetStore().ListKeys()) == 0 {
 		return errors.New("node is not registered yet")
 	}
-	_, err := n.Object()
-	return err
+	return nil
 }
 
 // Changed makes the node look at itself at once.
@@ -158,8 +162,15 @@ func (n *Node) Run(ctx context.Context) error {
 			continue
 		}
 		wait = 0
+		if n.cfg.NotReady() != nil {
+			retry.Reset(unreadyInterval)
+		}
 	}
 }
+
+// unreadyInterval is how soon a node that is not ready looks again: its Pods
+// wait for it.
+const unreadyInterval = 500 * time.Millisecond
 
 func (n *Node) sync(ctx context.Context) error {
 	if !n.registered.Load() {

@@ -15,7 +15,7 @@ import (
 func (n *Node) register(ctx context.Context) error {
 	nodes := n.cfg.Client.CoreV1().Nodes()
 	if n.cfg.Register {
-		created, err := nodes.Create(ctx, n.initial(ctx), metav1.CreateOptions{})
+		created, err := nodes.Create(ctx, n.initial(n.images(ctx)), metav1.CreateOptions{})
 		if err == nil {
 			n.cfg.Logger.Info("node registered", "node", n.cfg.Name)
 			n.last, n.reported = created, n.cfg.Clock.Now()
@@ -58,12 +58,12 @@ func (n *Node) ownLabels() map[string]string {
 
 // initial is the Node as first created, status included, so that the
 // scheduler can use it at once.
-func (n *Node) initial(ctx context.Context) *corev1.Node {
+func (n *Node) initial(images []corev1.ContainerImage) *corev1.Node {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Labels: n.ownLabels()},
 		Spec:       corev1.NodeSpec{Taints: n.cfg.Taints, Unschedulable: n.cfg.Unschedulable},
 	}
 	maps.Copy(node.Labels, n.cfg.Labels)
-	node.Status = n.status(ctx, &node.Status, true)
+	node.Status = n.status(images, &node.Status, true)
 	return node
 }

@@ -18,17 +18,18 @@ import (
 // report writes the status if it changed or is due.
 func (n *Node) report(ctx context.Context) error {
 	base := n.last
-	if known, err := n.Object(); err == nil {
+	if known, err := n.Object(); err == nil && known.UID != "" {
 		base = known
 	}
+	images := n.images(ctx)
 	due := n.cfg.Clock.Since(n.reported) >= n.cfg.Report
-	status := n.status(ctx, &base.Status, due)
+	status := n.status(images, &base.Status, due)
 	if !due && equality.Semantic.DeepEqual(status, base.Status) {
 		return nil
 	}
 	if !due {
 		// Something changed: then the heartbeats go along.
-		status = n.status(ctx, &base.Status, true)
+		status = n.status(images, &base.Status, true)
 	}
 	patch, err := difference(base.Status, status)
 	if err != nil {
@@ -79,7 +80,7 @@ func difference(from, to corev1.NodeStatus) ([]byte, error) {
 }
 
 // status is the node as it is now; beat renews the heartbeats.
-func (n *Node) status(ctx context.Context, old *corev1.NodeStatus, beat bool) corev1.NodeStatus {
+func (n *Node) status(images []corev1.ContainerImage, old *corev1.NodeStatus, beat bool) corev1.NodeStatus {
 	status := *old.DeepCopy()
 	status.Capacity = n.cfg.Machine.Capacity()
 	status.Capacity[corev1.ResourcePods] = *resource.NewQuantity(int64(n.cfg.MaxPods), resource.DecimalSI)
@@ -102,14 +103,21 @@ func (n *Node) status(ctx context.Context, old *corev1.NodeStatus, beat bool) co
 	status.RuntimeHandlers = []corev1.NodeRuntimeHandler{{
 		Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: ptr.To(true), UserNamespaces: ptr.To(false)},
 	}}
-	images, err := n.cfg.Images(ctx)
-	if err != nil {
-		n.cfg.Logger.Warn("listing images", "error", err)
-	} else {
+	if images != nil {
 		status.Images = images
 	}
 	n.setConditions(&status, beat)
 	return status
+}
+
+// images are those on the node; nil if they cannot be listed.
+func (n *Node) images(ctx context.Context) []corev1.ContainerImage {
+	images, err := n.cfg.Images(ctx)
+	if err != nil {
+		n.cfg.Logger.Warn("listing images", "error", err)
+		return nil
+	}
+	return images
 }
 
 // allocatable is what is left for Pods.
