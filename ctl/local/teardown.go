@@ -29,7 +29,7 @@ func Stop(ctx context.Context, l Layout) error {
 	for _, name := range names {
 		errs = append(errs, stop(ctx, l, name))
 	}
-	errs = append(errs, killContainers(ctx), unmountBelow(l.path("nodes")), removeCgroups(), restoreHost(l), removeNetwork())
+	errs = append(errs, killShims(l), killContainers(ctx), unmountBelow(l.path("nodes")), removeCgroups(), restoreHost(l), removeNetwork())
 	return errors.Join(errs...)
 }
 
@@ -51,6 +51,31 @@ func cgroupDirs() []string {
 	dirs := []string{filepath.Join("/sys/fs/cgroup", cgroupRoot)}
 	v1, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", cgroupRoot)) // the pattern is right
 	return append(dirs, v1...)
+}
+
+// killShims ends the parents of the nodes' containers, which outlive their
+// kubelet: "kubelet-shim serve <directory below nodes/>".
+func killShims(l Layout) error {
+	cmdlines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range cmdlines {
+		data, err := os.ReadFile(path)
+		args := strings.Split(string(data), "\x00")
+		if err != nil || len(args) < 3 || filepath.Base(args[0]) != "kubelet-shim" || args[1] != "serve" || !strings.HasPrefix(args[2], l.path("nodes")+"/") {
+			continue // gone meanwhile, or another program
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			continue
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("kill shim %d: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // killContainers sends SIGKILL to every process in our cgroups until none is
