@@ -48,6 +48,18 @@ func (k Kubeconfig) Encode() ([]byte, error) {
 	return text, nil
 }
 
+// EncodeCluster returns the YAML text with the cluster alone, unnamed and
+// without a user, as kubeadm publishes it in the ConfigMap cluster-info.
+func (k Kubeconfig) EncodeCluster() ([]byte, error) {
+	config := clientcmdapi.NewConfig()
+	config.Clusters[""] = &clientcmdapi.Cluster{Server: k.Server, CertificateAuthorityData: k.CA}
+	text, err := clientcmd.Write(*config)
+	if err != nil {
+		return nil, fmt.Errorf("encode cluster information: %w", err)
+	}
+	return text, nil
+}
+
 // Write writes the file atomically with mode 0600.
 func (k Kubeconfig) Write(path string) error {
 	text, err := k.Encode()

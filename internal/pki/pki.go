@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -65,12 +66,18 @@ func NewKey() (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// NewCA makes a self-signed authority.
+// NewCA makes a self-signed authority with a new key.
 func NewCA(commonName string) (*Pair, error) {
 	key, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
+	return NewCAFromKey(commonName, key)
+}
+
+// NewCAFromKey makes a self-signed authority of an existing key. Certificates
+// signed by an earlier authority of that name and key stay valid.
+func NewCAFromKey(commonName string, key crypto.Signer) (*Pair, error) {
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -187,6 +194,38 @@ func (ca *Pair) TLS() *tls.Certificate {
 func Hash(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Fits returns nil when cert can go on being used for what r describes: signed
+// by ca, for this name, these groups, hosts and uses, and not due for renewal
+// at now. Else it says what does not fit.
+func Fits(cert, ca *x509.Certificate, r Request, now time.Time) error {
+	if err := cert.CheckSignatureFrom(ca); err != nil {
+		return fmt.Errorf("another authority signed it: %w", err)
+	}
+	if NeedsRenewal(cert, now) {
+		return fmt.Errorf("it expires on %s", cert.NotAfter.Format(time.RFC3339))
+	}
+	if cert.Subject.CommonName != r.CommonName || !slices.Equal(cert.Subject.Organization, r.Organizations) {
+		return fmt.Errorf("it is for %q", cert.Subject)
+	}
+	for _, name := range r.DNSNames {
+		if !slices.Contains(cert.DNSNames, name) {
+			return fmt.Errorf("it does not name %q", name)
+		}
+	}
+	for _, ip := range r.IPs {
+		if !slices.ContainsFunc(cert.IPAddresses, ip.Equal) {
+			return fmt.Errorf("it does not name %s", ip)
+		}
+	}
+	if r.Client && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		return errors.New("it is not for clients")
+	}
+	if r.Server && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
+		return errors.New("it is not for servers")
+	}
+	return nil
 }
 
 // NeedsRenewal reports whether two thirds of the certificate's life are over,
