@@ -11,10 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	clientscheme "k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/skeg-dev/skeg/apiserver/handler"
 )
@@ -26,11 +24,11 @@ var podResource = schema.GroupResource{Resource: "pods"}
 
 // podLog serves GET pods/log from the kubelet's containerLogs.
 func (p *Proxy) podLog(w http.ResponseWriter, r *http.Request, req handler.ConnectRequest) error {
-	var opts corev1.PodLogOptions
-	if err := parameters(r, &opts); err != nil {
+	opts, err := logOptions(r.URL.Query())
+	if err != nil {
 		return err
 	}
-	if err := validateLog(req.Info.Name, &opts); err != nil {
+	if err := validateLog(req.Info.Name, opts); err != nil {
 		return err
 	}
 	pod, container, err := podOf(req, opts.Container)
@@ -93,10 +91,7 @@ func kubeletError(resp *http.Response, pod string) error {
 }
 
 func (p *Proxy) podExec(w http.ResponseWriter, r *http.Request, req handler.ConnectRequest) error {
-	var opts corev1.PodExecOptions
-	if err := parameters(r, &opts); err != nil {
-		return err
-	}
+	opts := execOptions(r.URL.Query())
 	if len(opts.Command) == 0 {
 		return apierrors.NewBadRequest("you must specify at least 1 command for the container")
 	}
@@ -106,10 +101,7 @@ func (p *Proxy) podExec(w http.ResponseWriter, r *http.Request, req handler.Conn
 }
 
 func (p *Proxy) podAttach(w http.ResponseWriter, r *http.Request, req handler.ConnectRequest) error {
-	var opts corev1.PodAttachOptions
-	if err := parameters(r, &opts); err != nil {
-		return err
-	}
+	opts := execOptions(r.URL.Query()) // the same without command
 	return p.stream(w, r, req, "attach", opts.Container, streams(opts.Stdin, opts.Stdout, opts.Stderr, opts.TTY))
 }
 
@@ -146,8 +138,8 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, req handler.Conne
 }
 
 func (p *Proxy) podPortForward(w http.ResponseWriter, r *http.Request, req handler.ConnectRequest) error {
-	var opts corev1.PodPortForwardOptions
-	if err := parameters(r, &opts); err != nil {
+	opts, err := portForwardOptions(r.URL.Query())
+	if err != nil {
 		return err
 	}
 	pod, ok := req.Parent.(*corev1.Pod)
@@ -255,15 +247,6 @@ func containerNames(pod *corev1.Pod) []string {
 		names = append(names, c.Name)
 	}
 	return names
-}
-
-// parameters decodes the query into a Pod options object.
-func parameters(r *http.Request, into runtime.Object) error {
-	err := clientscheme.ParameterCodec.DecodeParameters(r.URL.Query(), schema.GroupVersion{Version: "v1"}, into)
-	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
-	}
-	return nil
 }
 
 // errNoTarget says that a proxied object has no address yet.
