@@ -59,9 +59,10 @@ type Preparer interface {
 	Prepare(ctx context.Context, pod *Pod) error
 }
 
-// Starter is told of a container that runs.
+// Starter is told of a container that runs, once for each and again after a
+// kubelet restart.
 type Starter interface {
-	Started(ctx context.Context, pod *Pod, id container.ID) error
+	Started(ctx context.Context, pod *Pod, status container.Status) error
 }
 
 // Updater is told of a change of the Pod's object.
@@ -133,11 +134,11 @@ func (c Chain) Prepare(ctx context.Context, pod *Pod) error {
 }
 
 // Started tells all Starters.
-func (c Chain) Started(ctx context.Context, pod *Pod, id container.ID) error {
+func (c Chain) Started(ctx context.Context, pod *Pod, status container.Status) error {
 	var errs []error
 	for _, hook := range c {
 		if h, ok := hook.(Starter); ok {
-			if err := h.Started(ctx, pod, id); err != nil {
+			if err := h.Started(ctx, pod, status); err != nil {
 				errs = append(errs, fmt.Errorf("follow start in %s: %w", hook.Name(), err))
 			}
 		}

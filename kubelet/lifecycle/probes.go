@@ -18,12 +18,12 @@ type Probing struct {
 func (*Probing) Name() string { return "probes" }
 
 // Started begins probing the container.
-func (p *Probing) Started(_ context.Context, pod *Pod, id container.ID) error {
-	spec := FindContainer(pod.API, id.Name)
+func (p *Probing) Started(_ context.Context, pod *Pod, status container.Status) error {
+	spec := FindContainer(pod.API, status.ID.Name)
 	if spec == nil {
 		return nil
 	}
-	target := ProbeTarget{Pod: pod.API, Container: spec, ID: id}
+	target := ProbeTarget{Pod: pod.API, Container: spec, ID: status.ID, StartedAt: status.StartedAt}
 	if len(pod.IPs) > 0 {
 		target.IP = pod.IPs[0]
 	}

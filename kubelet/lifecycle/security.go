@@ -12,13 +12,6 @@ import (
 	"github.com/skeg-dev/skeg/kubelet/container"
 )
 
-// defaultCapabilities are those of the OCI ecosystem (containerd, docker)
-// since 2014.
-var defaultCapabilities = []string{
-	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-}
-
 // allCapabilities is every capability up to CAP_CHECKPOINT_RESTORE
 // (include/uapi/linux/capability.h, Linux 5.9).
 var allCapabilities = []string{
@@ -30,16 +23,6 @@ var allCapabilities = []string{
 	"CAP_SYS_PACCT", "CAP_SYS_PTRACE", "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG",
 	"CAP_WAKE_ALARM",
 }
-
-// maskedPaths and readonlyPaths are procMount Default, as the runtimes have them.
-var (
-	maskedPaths = []string{
-		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-		"/sys/devices/virtual/powercap",
-	}
-	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
-)
 
 // security resolves a container's security context against the Pod's, without
 // the user, which needs the image's files.
@@ -61,7 +44,7 @@ func (k *Containers) security(pod *corev1.Pod, c *corev1.Container) container.Se
 	}
 	out.SeccompProfile = k.seccomp(pod, sc)
 	if ptr.Deref(sc.ProcMount, corev1.DefaultProcMount) != corev1.UnmaskedProcMount {
-		out.MaskedPaths, out.ReadonlyPaths = maskedPaths, readonlyPaths
+		out.MaskedPaths, out.ReadonlyPaths = container.DefaultMaskedPaths(), container.DefaultReadonlyPaths()
 	}
 	return out
 }
@@ -93,7 +76,7 @@ func capabilities(sc *corev1.SecurityContext) []string {
 		return slices.Clone(allCapabilities)
 	}
 	set := map[string]bool{}
-	for _, name := range defaultCapabilities {
+	for _, name := range container.DefaultCapabilities() {
 		set[name] = true
 	}
 	if sc.Capabilities != nil {

@@ -336,7 +336,7 @@ func (w *worker) follow(ctx context.Context, v View) {
 		switch {
 		case running && !w.following[id] && w.prepared:
 			w.following[id] = true
-			if err := w.cfg.Hooks.Started(ctx, w.place, id); err != nil {
+			if err := w.cfg.Hooks.Started(ctx, w.place, seen.status); err != nil {
 				w.logger.Warn("following container", "container", id.Name, "error", err)
 			}
 			v.Probes[id] = w.probed(id)
