@@ -87,6 +87,9 @@ func (o *ServingOptions) cipherSuites() ([]uint16, error) {
 // which the caller runs as a part to keep the certificate fresh. Where the
 // certificate is made here, it names hosts (DNS names and addresses).
 func (o *ServingOptions) TLS(hosts []string, logger *slog.Logger) (*tls.Config, *pki.Source, error) {
+	if logger == nil {
+		logger = slog.Default()
+	}
 	source, err := o.source(hosts, logger)
 	if err != nil {
 		return nil, nil, err
