@@ -1,0 +1,264 @@
+// Package e2e runs the whole system as users do: the binaries in bin/, a
+// cluster of two nodes made by `ctl up` in a directory of its own, real images
+// pulled from a registry that wants a password. It must run as root, and checks
+// at the end that the machine is as it was before.
+//
+//	make test-e2e
+//	go test ./hack/e2e -run TestHeart -keep    leave the cluster up afterwards
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+var keep = flag.Bool("keep", false, "leave the cluster up; a later run continues with it")
+
+// The cluster of this run.
+var (
+	root     string // of the repository
+	stateDir string
+	config   *rest.Config
+	client   kubernetes.Interface
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "e2e: must run as root: it makes namespaces, mounts and cgroups")
+		return 1
+	}
+	var err error
+	if root, err = filepath.Abs("../.."); err == nil {
+		err = setUp()
+	}
+	code := 1
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, "e2e: set up:", err)
+	}
+	if *keep {
+		fmt.Fprintf(os.Stderr, "e2e: the cluster stays; export KUBECONFIG=%s/admin.conf\n", stateDir)
+		return code
+	}
+	if err := tearDown(code != 0); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: tear down:", err)
+		return 1
+	}
+	return code
+}
+
+// before is the machine as it was.
+var before host
+
+func setUp() error {
+	stateDir = filepath.Join(os.TempDir(), "skeg-e2e")
+	if !*keep {
+		if _, err := ctl(context.Background(), "down", "--state-dir", stateDir); err != nil {
+			return fmt.Errorf("remove what an earlier run left: %w", err)
+		}
+	}
+	var err error
+	if before, err = snapshot(); err != nil {
+		return fmt.Errorf("look at the machine: %w", err)
+	}
+	mirrors, err := startRegistry()
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	out, err := ctl(context.Background(), "up", "--state-dir", stateDir, "--nodes", "2", "--demo", "none", "--registry-config-dir", mirrors)
+	fmt.Println(out)
+	if err != nil {
+		return fmt.Errorf("ctl up: %w", err)
+	}
+	fmt.Printf("e2e: cluster up in %.1f s\n", time.Since(started).Seconds())
+	if config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(stateDir, "admin.conf")); err != nil {
+		return err
+	}
+	config.QPS, config.Burst = 100, 200
+	client, err = kubernetes.NewForConfig(config)
+	return err
+}
+
+// tearDown removes the cluster and compares the machine with what it was. The
+// logs of a failed run are kept.
+func tearDown(failed bool) error {
+	if failed {
+		if err := keepLogs(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: keep logs:", err)
+		}
+	}
+	out, err := ctl(context.Background(), "down", "--state-dir", stateDir)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	stopRegistry()
+	after, err := snapshot()
+	if err != nil {
+		return fmt.Errorf("look at the machine: %w", err)
+	}
+	if diff := before.diff(after); diff != "" {
+		return errors.New("the machine is not as it was before:\n" + diff)
+	}
+	fmt.Println("e2e: the machine is as it was before")
+	return nil
+}
+
+func keepLogs() error {
+	to := filepath.Join(os.TempDir(), "skeg-e2e-logs")
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(stateDir, "log"))); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "e2e: logs are in", to)
+	return nil
+}
+
+func ctl(ctx context.Context, args ...string) (string, error) {
+	return command(ctx, filepath.Join(root, "bin", "ctl"), args...)
+}
+
+// command runs a program against the cluster and returns its output; the error
+// holds what it said on stderr.
+func command(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(stateDir, "admin.conf"), "NO_COLOR=1")
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), strings.Join(args, " "), err, errOut.String())
+	}
+	return out.String(), nil
+}
+
+// must runs ctl and fails the test with its message.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := ctl(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// patience bounds every wait: generous, because the machine may be busy.
+const patience = 3 * time.Minute
+
+// eventually waits until check returns nil.
+func eventually(t *testing.T, what string, check func(ctx context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = check(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v: %v", what, err, last)
+	}
+}
+
+// fetch gets a page over a connection of its own, as each request of a user
+// behind a browser or a load balancer would.
+func fetch(ctx context.Context, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", url, resp.Status, body)
+	}
+	return string(body), err
+}
+
+// load asks url again and again from another goroutine until stopped, and
+// counts.
+type load struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	ok     int
+	failed []string
+}
+
+func startLoad(t *testing.T, url string) *load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			if _, err := fetch(ctx, url); err == nil {
+				l.ok++
+			} else if ctx.Err() == nil {
+				l.failed = append(l.failed, time.Now().Format("15:04:05.000")+" "+err.Error())
+			}
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-l.done })
+	return l
+}
+
+// stop ends the load; the counts may be read afterwards.
+func (l *load) stop() {
+	l.cancel()
+	<-l.done
+}
+
+// namespace makes a namespace for the test and removes it afterwards.
+func namespace(t *testing.T, name string) {
+	t.Helper()
+	must(t, "create", "namespace", name)
+	t.Cleanup(func() {
+		if _, err := ctl(context.Background(), "delete", "namespace", name, "--timeout=120s"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// apply applies a manifest given as text.
+func apply(t *testing.T, manifest string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "manifest.yaml")
+	if err := os.WriteFile(path, []byte(manifest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "apply", "-f", path)
+}
