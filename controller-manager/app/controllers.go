@@ -118,7 +118,7 @@ func (c *controllers) Run(ctx context.Context) error {
 			return fmt.Errorf("build %s: %w", e.name, err)
 		}
 		if r != nil {
-			all = append(all, built{r, c.options.workers(e.workers)})
+			all = append(all, built{r, c.options.workers(e)})
 		}
 	}
 	c.env.Informers.StartWithContext(ctx)

@@ -268,10 +268,10 @@ func (o *Options) enabled(e entry) bool {
 	return all && !e.off
 }
 
-// workers returns the value of --concurrent-<kind>-syncs, 1 for "".
-func (o *Options) workers(kind string) int {
-	if n, ok := o.Workers[kind]; ok {
+// workers is how many objects the controller works on at once.
+func (o *Options) workers(e entry) int {
+	if n, ok := o.Workers[e.workers]; ok {
 		return *n
 	}
-	return 1
+	return max(e.atOnce, 1)
 }

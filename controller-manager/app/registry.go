@@ -38,6 +38,8 @@ type entry struct {
 	reads []schema.GroupVersionResource
 	// workers is the <kind> of --concurrent-<kind>-syncs; "" means one worker.
 	workers string
+	// atOnce is the number of workers of those without a flag; 0 means one.
+	atOnce int
 	// build makes the controller; nil without an error when it is not configured.
 	build func(b *builder) (reconcile.Reconciler, error)
 }
@@ -76,16 +78,16 @@ func registry() []entry {
 				}
 				return rootca.New(b.env, b.rootCA), nil
 			}},
-		{name: "node-ipam-controller", aliases: []string{"nodeipam"}, reads: list{nodes}, build: buildNodeIPAM},
-		{name: "node-lifecycle-controller", aliases: []string{"nodelifecycle"}, reads: list{nodes, pods, in("coordination.k8s.io", "leases")},
+		{name: "node-ipam-controller", aliases: []string{"nodeipam"}, reads: list{nodes}, atOnce: 4, build: buildNodeIPAM},
+		{name: "node-lifecycle-controller", aliases: []string{"nodelifecycle"}, reads: list{nodes, pods, in("coordination.k8s.io", "leases")}, atOnce: 8,
 			build: func(b *builder) (reconcile.Reconciler, error) { return nodelifecycle.New(b.env, b.options.Node) }},
-		{name: "taint-eviction-controller", aliases: []string{"nodelifecycle-taints"}, reads: list{nodes, pods}, workers: "taint-eviction",
+		{name: "taint-eviction-controller", aliases: []string{"nodelifecycle-taints"}, reads: list{nodes, pods}, atOnce: 8,
 			build: func(b *builder) (reconcile.Reconciler, error) { return tainteviction.New(b.env) }},
-		{name: "certificatesigningrequest-approving-controller", aliases: []string{"csrapproving"}, reads: list{requests, nodes},
+		{name: "certificatesigningrequest-approving-controller", aliases: []string{"csrapproving"}, reads: list{requests, nodes}, atOnce: 4,
 			build: func(b *builder) (reconcile.Reconciler, error) {
 				return certapprover.New(b.env, b.options.ApproveServing), nil
 			}},
-		{name: "certificatesigningrequest-signing-controller", aliases: []string{"csrsigning"}, reads: list{requests},
+		{name: "certificatesigningrequest-signing-controller", aliases: []string{"csrsigning"}, reads: list{requests}, atOnce: 4,
 			build: func(b *builder) (reconcile.Reconciler, error) {
 				if b.options.Signing.Cert == "" {
 					return nil, nil
