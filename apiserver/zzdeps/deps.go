@@ -7,6 +7,7 @@ import (
 	_ "github.com/fxamacker/cbor/v2"
 	_ "github.com/go-jose/go-jose/v4"
 	_ "github.com/go-jose/go-jose/v4/jwt"
+	_ "github.com/google/btree"
 	_ "github.com/google/cel-go/cel"
 	_ "github.com/google/gnostic-models/openapiv2"
 	_ "github.com/google/go-cmp/cmp"
