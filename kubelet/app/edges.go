@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skeg-dev/skeg/kubelet/cgroup"
+	"github.com/skeg-dev/skeg/kubelet/container"
+	"github.com/skeg-dev/skeg/kubelet/lifecycle"
+	"github.com/skeg-dev/skeg/kubelet/network"
+	"github.com/skeg-dev/skeg/kubelet/podenv"
+	"github.com/skeg-dev/skeg/kubelet/probe"
+)
+
+// The adapters below make the kubelet's other packages, which do not know
+// lifecycle, what its hooks ask for.
+
+// cgroups is lifecycle.Cgroups.
+type cgroups struct{ tree *cgroup.Tree }
+
+func (c cgroups) EnsurePod(_ context.Context, spec lifecycle.CgroupSpec) (string, error) {
+	class := cgroup.QoS(spec.QOS)
+	if class == "" {
+		class = cgroup.BestEffort
+	}
+	path := c.tree.Pod(spec.UID, class)
+	return path, c.tree.Ensure(path, spec.Resources)
+}
+
+func (c cgroups) RemovePod(ctx context.Context, uid types.UID) error {
+	var errs []error
+	for _, class := range []cgroup.QoS{cgroup.Guaranteed, cgroup.Burstable, cgroup.BestEffort} {
+		errs = append(errs, c.tree.Remove(ctx, c.tree.Pod(uid, class)))
+	}
+	return errors.Join(errs...)
+}
+
+// podNetwork is lifecycle.Network.
+type podNetwork struct{ *network.Network }
+
+func (n podNetwork) Attach(ctx context.Context, pod *corev1.Pod) (lifecycle.Attachment, error) {
+	attachment, err := n.Network.Attach(ctx, pod)
+	return lifecycle.Attachment{NetNS: attachment.NetNS, IPs: attachment.IPs}, err
+}
+
+// environment is lifecycle.Environment.
+type environment struct{ *podenv.Builder }
+
+func (e environment) Env(ctx context.Context, pod *corev1.Pod, c *corev1.Container, facts lifecycle.Facts) ([]string, error) {
+	return e.Builder.Env(ctx, pod, c, podenv.Facts(facts))
+}
+
+func (e environment) Files(ctx context.Context, pod *corev1.Pod, c *corev1.Container, dir string, facts lifecycle.Facts) ([]container.Mount, error) {
+	return e.Builder.Files(ctx, pod, c, dir, podenv.Facts(facts))
+}
+
+// prober is lifecycle.Probes.
+type prober struct{ *probe.Probes }
+
+func (p prober) Ensure(target lifecycle.ProbeTarget) { p.Probes.Ensure(probe.Target(target)) }
+
+func (p prober) Results(id container.ID) lifecycle.ProbeResults {
+	r := p.Probes.Results(id)
+	return lifecycle.ProbeResults{
+		Started: r.Started, Ready: r.Ready, StartupFailed: r.StartupFailed, LivenessFailed: r.LivenessFailed,
+	}
+}
