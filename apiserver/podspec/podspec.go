@@ -242,3 +242,49 @@ func oneOf[T ~string](value T, path *field.Path, known ...T) field.ErrorList {
 func validateIP(address string, path *field.Path) field.ErrorList {
 	return validation.IsValidIPForLegacyField(path, address, true, nil)
 }
+
+// RunsForEver checks a template whose Pods are replaced when they end: they
+// must restart by themselves, and no deadline makes sense.
+func RunsForEver(spec *corev1.PodSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if spec.RestartPolicy != corev1.RestartPolicyAlways && spec.RestartPolicy != "" {
+		errs = append(errs, field.NotSupported(path.Child("restartPolicy"), spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
+	}
+	if spec.ActiveDeadlineSeconds != nil {
+		errs = append(errs, field.Forbidden(path.Child("activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+	}
+	return errs
+}
+
+// ReplicaStatus is what the statuses of replicated kinds have in common.
+type ReplicaStatus struct {
+	Replicas, FullyLabeled, Ready, Available int32
+	ObservedGeneration                       int64
+}
+
+// ValidateReplicaStatus checks that the counts can be true together.
+func ValidateReplicaStatus(s ReplicaStatus, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"replicas", int64(s.Replicas)}, {"fullyLabeledReplicas", int64(s.FullyLabeled)}, {"readyReplicas", int64(s.Ready)},
+		{"availableReplicas", int64(s.Available)}, {"observedGeneration", s.ObservedGeneration},
+	} {
+		errs = append(errs, apivalidation.ValidateNonnegativeField(f.value, path.Child(f.name))...)
+	}
+	if s.FullyLabeled > s.Replicas {
+		errs = append(errs, field.Invalid(path.Child("fullyLabeledReplicas"), s.FullyLabeled, "cannot be greater than status.replicas"))
+	}
+	if s.Ready > s.Replicas {
+		errs = append(errs, field.Invalid(path.Child("readyReplicas"), s.Ready, "cannot be greater than status.replicas"))
+	}
+	if s.Available > s.Replicas {
+		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.Available, "cannot be greater than status.replicas"))
+	}
+	if s.Available > s.Ready {
+		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.Available, "cannot be greater than readyReplicas"))
+	}
+	return errs
+}

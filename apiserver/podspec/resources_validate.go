@@ -210,3 +210,17 @@ func validateClaims(list []corev1.PodResourceClaim, path *field.Path) (map[strin
 	}
 	return names, errs
 }
+
+// ValidateQuotaName checks what a quota may count: standard resources, and
+// objects of any kind ("count/deployments.apps").
+func ValidateQuotaName(name corev1.ResourceName, path *field.Path) field.ErrorList {
+	if _, counted, ok := strings.Cut(string(name), "/"); ok {
+		if strings.HasPrefix(string(name), "count/") && counted == "" {
+			return field.ErrorList{field.Invalid(path, name, "must name a resource to count")}
+		}
+		return invalidAll(path, name, validation.IsQualifiedName(string(name)))
+	}
+	// "<class>.storageclass.storage.k8s.io/..." and the like have a slash too,
+	// so what is left are plain names.
+	return ValidateResourceName(name, path)
+}

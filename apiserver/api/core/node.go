@@ -55,8 +55,15 @@ func proxySubresource(kind string, options func() runtime.Object) resource.Subre
 	}
 }
 
-// defaultNode makes allocatable follow capacity where the kubelet says nothing.
+// defaultNode makes allocatable follow capacity where the kubelet says
+// nothing, and the two forms of the Pod range each other.
 func defaultNode(n *corev1.Node) {
+	if n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0 {
+		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
+	}
+	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
+		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	}
 	if n.Status.Allocatable != nil || n.Status.Capacity == nil {
 		return
 	}
