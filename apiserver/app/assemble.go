@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -131,12 +132,15 @@ func profiling(on bool) http.Handler {
 type draining struct {
 	health *component.Health
 	stop   chan struct{}
+	// delay is how long to go on serving while /readyz already fails.
+	delay time.Duration
 }
 
 // Run implements component.Runnable.
 func (d draining) Run(ctx context.Context) error {
 	<-ctx.Done()
 	d.health.Drain()
+	<-time.After(d.delay)
 	close(d.stop)
 	return nil
 }

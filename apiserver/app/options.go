@@ -62,6 +62,10 @@ type Options struct {
 	Profiling           bool
 	AllowPrivileged     bool
 	FeatureGates        component.FeatureGates
+
+	// Listener, when not nil, is served instead of --bind-address and
+	// --secure-port; for servers inside other processes.
+	Listener net.Listener
 }
 
 // EtcdOptions say which etcd is used.
@@ -247,9 +251,4 @@ func (o *Options) pki(given, file string) string {
 		return given
 	}
 	return filepath.Join(o.PKIDir, file)
-}
-
-// serverAddress is "host:port" as clients of the cluster reach this server.
-func (o *Options) serverAddress(advertised net.IP) string {
-	return net.JoinHostPort(advertised.String(), fmt.Sprint(o.Serving.Port))
 }

@@ -150,12 +150,9 @@ func (b *builder) fields(s *spec.Schema, t reflect.Type, name string, docs map[s
 	}
 }
 
-// withDescription describes a property; a reference must not have siblings,
-// so it is wrapped.
+// withDescription describes a property. Beside a reference the text stands as
+// upstream's v2 document has it; the conversion to v3 wraps both in allOf.
 func withDescription(property spec.Schema, doc string) spec.Schema {
-	if property.Ref.String() != "" {
-		return spec.Schema{SchemaProps: spec.SchemaProps{Description: doc, AllOf: []spec.Schema{property}}}
-	}
 	property.Description = doc
 	return property
 }
