@@ -25,6 +25,7 @@ import (
 	"github.com/skeg-dev/skeg/apiserver/resource"
 	"github.com/skeg-dev/skeg/apiserver/route"
 	"github.com/skeg-dev/skeg/apiserver/store"
+	"github.com/skeg-dev/skeg/apiserver/store/memory"
 )
 
 // configMaps is the simplest kind there is.
@@ -105,9 +106,10 @@ func start(t *testing.T, contentType string) *fixture {
 
 func startWith(t *testing.T, contentType string, definitions []*resource.Definition) *fixture {
 	t.Helper()
+	revisions := &memory.Revisions{}
 	f := &fixture{stores: map[schema.GroupResource]store.Store{}}
 	for _, d := range definitions {
-		f.stores[d.GroupVersionResource().GroupResource()] = newMapStore()
+		f.stores[d.GroupVersionResource().GroupResource()] = memory.New(memory.Config{Revisions: revisions})
 	}
 	logger := slog.New(slog.DiscardHandler)
 	set, err := handler.New(handler.Config{
