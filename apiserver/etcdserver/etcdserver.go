@@ -1,7 +1,19 @@
-// Package etcdserver runs etcd inside the API server's process: configure,
-// start, ready, stop. Its client calls the server's functions directly, without
-// a socket in between. Only this package starts an etcd; only store/etcd uses
-// the client. Goroutines: etcd's own, from New until Run returns.
+// Package etcdserver runs etcd inside the process and makes clients: of that
+// server, without a socket in between (Server), or of an external cluster
+// (Dial). It is the only package that imports etcd's server. app/ calls it and
+// hands the client to store/etcd.
+//
+//	new ──Run──► starting ──raft ready──► serving ──ctx ends──► stopped
+//	                 └───────────error───────────────────────────►
+//
+// On disk, below Config.DataDir, the layout is etcd's own, so that etcdctl and
+// etcdutl work on it:
+//
+//	<DataDir>/member/
+//	├── snap/db          the key space (bbolt)
+//	└── wal/*.wal        the raft log, synced before every acknowledgement
+//
+// Goroutines: etcd's own, from Run until it returns.
 package etcdserver
 
 import (
@@ -9,143 +21,182 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 )
 
+// DefaultQuotaBytes is the size of the key space at which etcd refuses writes:
+// etcd's own recommendation as an upper bound (https://etcd.io/docs/v3.6/dev-guide/limit/).
+const DefaultQuotaBytes = 8 << 30
+
+// Sizes and intervals handed to etcd.
 const (
-	// DefaultQuotaBytes is the size at which etcd refuses writes: what etcd
-	// recommends at most, as upstream's distributions set it.
-	DefaultQuotaBytes = 8 << 30
-	// maxRequestBytes is etcd's and upstream's limit for one object, with room
-	// for the envelope.
-	maxRequestBytes = 1536 << 10
-	// A member without peers elects itself: short ticks make it do so in a
-	// tenth of a second, and cost next to nothing.
-	tickMillis     = 20
-	electionMillis = 100
-	// startTimeout bounds recovery of a large log on a slow disk.
-	startTimeout = 5 * time.Minute
+	// maxRequestBytes is upstream's --max-request-bytes default.
+	maxRequestBytes = 3 << 19
+	// progressInterval is how often idle watches are told the revision;
+	// bookmarks come about once a minute.
+	progressInterval = time.Minute
+	// backendBatch is how long bbolt gathers writes before it commits. The WAL
+	// makes writes durable; this only bounds what is replayed at start.
+	backendBatch = 100 * time.Millisecond
+	// snapshotCount entries between raft snapshots: etcd 3.6's default.
+	snapshotCount = 10000
 )
 
-// Config of the server.
+// memberName names the only member. Upstream tools show it.
+const memberName = "skeg"
+
+// Config shapes a Server.
 type Config struct {
-	// DataDir holds the log and the database; required. It is made if missing.
+	// DataDir holds the data; required. Created with mode 0700.
 	DataDir string
-	// ListenClient is a URL for other clients (etcdctl, backups), with TLS
-	// files below for https; "" listens nowhere.
-	ListenClient              string
-	CertFile, KeyFile, CAFile string
-	// QuotaBytes limits the database; 0 means DefaultQuotaBytes.
+	// ListenClientURL, when not empty, serves etcd's gRPC API there, for
+	// etcdctl: http(s)://address:port or unix:///path. https needs TLS.
+	ListenClientURL string
+	// TLS serves ListenClientURL and verifies its clients; all three files are
+	// needed then.
+	TLS TLSFiles
+	// QuotaBytes bounds the key space; 0 means DefaultQuotaBytes.
 	QuotaBytes int64
-	// UnsafeNoFsync leaves writes to the page cache: for tests only.
+	// UnsafeNoFsync loses acknowledged writes when the machine fails; only for
+	// tests.
 	UnsafeNoFsync bool
-	// Logger is told warnings and errors; nil means slog.Default().
+	// Logger gets etcd's warnings and errors; nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Server is a running etcd, as a Runnable with Ready.
+// TLSFiles names PEM files; empty means none.
+type TLSFiles struct {
+	CertFile, KeyFile, CAFile string
+}
+
+// Server is an embedded, single-member etcd; a component.Runnable with Ready.
 type Server struct {
-	etcd   *embed.Etcd
+	config Config
+
+	mu     sync.Mutex // guards client
 	client *clientv3.Client
-	logger *slog.Logger
+	ready  chan struct{} // closed when client is set
 }
 
-// New starts etcd and returns when it can be read and written, or ctx ends.
-// The caller calls Run, which stops it.
-func New(ctx context.Context, c Config) (*Server, error) {
-	if c.Logger == nil {
-		c.Logger = slog.Default()
+// New returns a server that is not started.
+func New(config Config) *Server {
+	if config.Logger == nil {
+		config.Logger = slog.Default()
 	}
-	config, err := configure(c)
-	if err != nil {
-		return nil, err
+	if config.QuotaBytes == 0 {
+		config.QuotaBytes = DefaultQuotaBytes
 	}
-	e, err := embed.StartEtcd(config)
-	if err != nil {
-		return nil, fmt.Errorf("start etcd in %s: %w", c.DataDir, err)
-	}
-	timeout := time.NewTimer(startTimeout)
-	defer timeout.Stop()
-	select {
-	case <-e.Server.ReadyNotify():
-	case err = <-e.Err():
-	case <-timeout.C:
-		err = fmt.Errorf("not ready after %s", startTimeout)
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil {
-		e.Close()
-		return nil, fmt.Errorf("start etcd in %s: %w", c.DataDir, err)
-	}
-	return &Server{etcd: e, client: v3client.New(e.Server), logger: c.Logger}, nil
+	return &Server{config: config, ready: make(chan struct{})}
 }
 
-func configure(c Config) (*embed.Config, error) {
-	if c.DataDir == "" {
-		return nil, errors.New("start etcd: no data directory")
-	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("start etcd: %w", err)
-	}
-	config := embed.NewConfig()
-	config.Dir = c.DataDir
-	config.Name = "skeg"
-	config.InitialCluster = config.InitialClusterFromName(config.Name)
-	config.ListenPeerUrls, config.ListenClientUrls = nil, nil // no peers; clients are in this process
-	config.TickMs, config.ElectionMs = tickMillis, electionMillis
-	config.QuotaBackendBytes = c.QuotaBytes
-	if c.QuotaBytes == 0 {
-		config.QuotaBackendBytes = DefaultQuotaBytes
-	}
-	config.MaxRequestBytes = maxRequestBytes
-	config.MaxTxnOps = math.MaxUint8
-	config.UnsafeNoFsync = c.UnsafeNoFsync
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZapLogger(c.Logger))
-	if c.ListenClient != "" {
-		u, err := url.Parse(c.ListenClient)
-		if err != nil {
-			return nil, fmt.Errorf("start etcd: client URL: %w", err)
-		}
-		config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
-		config.ClientTLSInfo.CertFile, config.ClientTLSInfo.KeyFile = c.CertFile, c.KeyFile
-		config.ClientTLSInfo.TrustedCAFile, config.ClientTLSInfo.ClientCertAuth = c.CAFile, c.CAFile != ""
-	}
-	return config, nil
+// Client returns the in-process client, nil before Ready. Run closes it.
+func (s *Server) Client() *clientv3.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
 }
 
-// Client calls the server directly. It is valid until Run returns; the caller
-// does not close it.
-func (s *Server) Client() *clientv3.Client { return s.client }
-
-// Ready is nil while the server has a leader: itself.
+// Ready is nil once the server accepts writes.
 func (s *Server) Ready() error {
-	if s.etcd.Server.Leader() == 0 {
-		return errors.New("etcd has no leader")
+	if s.Client() == nil {
+		return errors.New("etcd is not ready")
 	}
 	return nil
 }
 
-// Run waits until ctx ends, or etcd cannot go on (a failed disk), and stops it.
+// Started is closed when Ready becomes nil.
+func (s *Server) Started() <-chan struct{} { return s.ready }
+
+// Run starts etcd, and stops it when ctx ends. It returns an error when etcd
+// does not start or stops by itself.
 func (s *Server) Run(ctx context.Context) error {
-	var err error
+	config, err := s.embedConfig()
+	if err != nil {
+		return err
+	}
+	etcd, err := embed.StartEtcd(config)
+	if err != nil {
+		return fmt.Errorf("start etcd in %s: %w", s.config.DataDir, err)
+	}
+	defer etcd.Close()
+	select {
+	case <-etcd.Server.ReadyNotify():
+	case <-ctx.Done():
+		return nil
+	case err := <-etcd.Err():
+		return fmt.Errorf("start etcd in %s: %w", s.config.DataDir, err)
+	case <-etcd.Server.StopNotify():
+		return fmt.Errorf("start etcd in %s: it stopped", s.config.DataDir)
+	}
+	client := v3client.New(etcd.Server)
+	s.mu.Lock()
+	s.client = client
+	s.mu.Unlock()
+	close(s.ready)
+	s.config.Logger.Info("etcd is ready", "dataDir", s.config.DataDir)
+	defer s.closeClient(client)
 	select {
 	case <-ctx.Done():
-	case err = <-s.etcd.Err():
-		err = fmt.Errorf("etcd ended: %w", err)
-	case <-s.etcd.Server.StopNotify():
-		err = errors.New("etcd ended")
+		return nil
+	case err := <-etcd.Err():
+		return fmt.Errorf("run etcd: %w", err)
+	case <-etcd.Server.StopNotify():
+		return errors.New("run etcd: it stopped")
 	}
-	if closeErr := s.client.Close(); closeErr != nil && !errors.Is(closeErr, context.Canceled) {
-		s.logger.Warn("close etcd client", "err", closeErr)
+}
+
+// closeClient ends the client's watches and leases. Client stays set: callers
+// that are late get errors instead of a nil pointer.
+func (s *Server) closeClient(client *clientv3.Client) {
+	if err := client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		s.config.Logger.Warn("etcd client not closed", "err", err)
 	}
-	s.etcd.Close()
-	return err
+}
+
+func (s *Server) embedConfig() (*embed.Config, error) {
+	if s.config.DataDir == "" {
+		return nil, errors.New("configure etcd: no data directory")
+	}
+	if err := os.MkdirAll(s.config.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make etcd's data directory: %w", err)
+	}
+	c := embed.NewConfig()
+	c.Name = memberName
+	c.Dir = s.config.DataDir
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(s.config.Logger))
+	c.UnsafeNoFsync = s.config.UnsafeNoFsync
+	c.QuotaBackendBytes = s.config.QuotaBytes
+	c.MaxRequestBytes = maxRequestBytes
+	c.WatchProgressNotifyInterval = progressInterval
+	c.BackendBatchInterval = backendBatch
+	c.SnapshotCount = snapshotCount
+	c.BackendFreelistType = "map"
+	c.AutoCompactionRetention = "0" // the API server compacts
+	c.Metrics = "basic"
+	// A single member talks to no peers; the advertised URL is only a name.
+	c.ListenPeerUrls = nil
+	c.ListenClientUrls, c.AdvertiseClientUrls = nil, nil
+	c.InitialCluster = c.InitialClusterFromName(memberName)
+	if s.config.ListenClientURL != "" {
+		u, err := url.Parse(s.config.ListenClientURL)
+		if err != nil {
+			return nil, fmt.Errorf("configure etcd's client URL: %w", err)
+		}
+		c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
+		if s.config.TLS != (TLSFiles{}) {
+			c.ClientTLSInfo = transport.TLSInfo{
+				CertFile: s.config.TLS.CertFile, KeyFile: s.config.TLS.KeyFile,
+				TrustedCAFile: s.config.TLS.CAFile, ClientCertAuth: true,
+			}
+		}
+	}
+	return c, nil
 }
