@@ -16,5 +16,6 @@ func Registry(c Config) []Plugin {
 		NewNodeRestriction(c.Reader),
 		NewPriority(c.Reader),
 		NewDefaultTolerationSeconds(),
+		NewCertificateRequest(),
 	}
 }

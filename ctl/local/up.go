@@ -125,7 +125,9 @@ func (u *Up) await(ctx context.Context, what string, ready func(context.Context)
 			return false, err
 		}
 		ok, err := ready(ctx)
-		last = err
+		if ctx.Err() == nil { // else it says only that we stopped asking
+			last = err
+		}
 		return ok && err == nil, nil
 	})
 	if wait.Interrupted(err) {
