@@ -46,37 +46,44 @@ var everything = []rbacv1.PolicyRule{
 // Forbidden error that lists the missing rules. Objects that are not Roles or
 // bindings are not its business.
 func (e *Escalation) Check(ctx context.Context, user authn.User, obj, old runtime.Object) error {
-	if user.InGroup(authn.GroupMasters) {
+	if user.InGroup(authn.GroupMasters) || grantsNothingNew(obj, old) {
 		return nil
 	}
 	switch o := obj.(type) {
 	case *rbacv1.Role:
-		if before, ok := old.(*rbacv1.Role); ok && equality.Semantic.DeepEqual(before.Rules, o.Rules) {
-			return nil
-		}
 		return e.checkRole(ctx, user, "roles", o.Namespace, o.Name, o.Rules)
 	case *rbacv1.ClusterRole:
-		if before, ok := old.(*rbacv1.ClusterRole); ok && equality.Semantic.DeepEqual(before.Rules, o.Rules) &&
-			equality.Semantic.DeepEqual(before.AggregationRule, o.AggregationRule) {
-			return nil
-		}
 		rules := o.Rules
 		if o.AggregationRule != nil && len(o.AggregationRule.ClusterRoleSelectors) > 0 {
 			rules = everything
 		}
 		return e.checkRole(ctx, user, "clusterroles", "", o.Name, rules)
 	case *rbacv1.RoleBinding:
-		if before, ok := old.(*rbacv1.RoleBinding); ok && before.RoleRef == o.RoleRef && equality.Semantic.DeepEqual(before.Subjects, o.Subjects) {
-			return nil
-		}
 		return e.checkBinding(ctx, user, "rolebindings", o.Namespace, o.Name, o.RoleRef)
 	case *rbacv1.ClusterRoleBinding:
-		if before, ok := old.(*rbacv1.ClusterRoleBinding); ok && before.RoleRef == o.RoleRef && equality.Semantic.DeepEqual(before.Subjects, o.Subjects) {
-			return nil
-		}
 		return e.checkBinding(ctx, user, "clusterrolebindings", "", o.Name, o.RoleRef)
 	}
 	return nil
+}
+
+// grantsNothingNew reports an update that leaves rules, subjects and role as
+// they were (labels, owner references), which needs no rights of its own.
+func grantsNothingNew(obj, old runtime.Object) bool {
+	switch o := obj.(type) {
+	case *rbacv1.Role:
+		before, ok := old.(*rbacv1.Role)
+		return ok && equality.Semantic.DeepEqual(before.Rules, o.Rules)
+	case *rbacv1.ClusterRole:
+		before, ok := old.(*rbacv1.ClusterRole)
+		return ok && equality.Semantic.DeepEqual(before.Rules, o.Rules) && equality.Semantic.DeepEqual(before.AggregationRule, o.AggregationRule)
+	case *rbacv1.RoleBinding:
+		before, ok := old.(*rbacv1.RoleBinding)
+		return ok && before.RoleRef == o.RoleRef && equality.Semantic.DeepEqual(before.Subjects, o.Subjects)
+	case *rbacv1.ClusterRoleBinding:
+		before, ok := old.(*rbacv1.ClusterRoleBinding)
+		return ok && before.RoleRef == o.RoleRef && equality.Semantic.DeepEqual(before.Subjects, o.Subjects)
+	}
+	return false
 }
 
 func (e *Escalation) checkRole(ctx context.Context, user authn.User, resource, namespace, name string, rules []rbacv1.PolicyRule) error {

@@ -184,11 +184,6 @@ func containerRefs(env []corev1.EnvVar, from []corev1.EnvFromSource, add func(re
 }
 
 func volumeRefs(pod string, v *corev1.Volume, add func(resource, name string)) {
-	local := func(r *corev1.LocalObjectReference) {
-		if r != nil {
-			add("secrets", r.Name)
-		}
-	}
 	switch {
 	case v.Secret != nil:
 		add("secrets", v.Secret.SecretName)
@@ -207,6 +202,19 @@ func volumeRefs(pod string, v *corev1.Volume, add func(resource, name string)) {
 				add("configmaps", source.ConfigMap.Name)
 			}
 		}
+	default:
+		pluginRefs(v, add)
+	}
+}
+
+// pluginRefs lists the Secrets with which volume plugins log in.
+func pluginRefs(v *corev1.Volume, add func(resource, name string)) {
+	local := func(r *corev1.LocalObjectReference) {
+		if r != nil {
+			add("secrets", r.Name)
+		}
+	}
+	switch {
 	case v.CSI != nil:
 		local(v.CSI.NodePublishSecretRef)
 	case v.ISCSI != nil:

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/client-go/tools/leaderelection"
 	clientmetrics "k8s.io/client-go/tools/metrics"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -27,6 +28,7 @@ func RegisterMetrics() {
 	metricsOnce.Do(func() {
 		registerBuildInfo()
 		registerClientMetrics()
+		registerLeaderMetrics()
 		// The package hooks itself into client-go's work queues when it is
 		// linked; naming it here is what links it.
 		_ = workqueue.WorkQueueSubsystem
@@ -84,6 +86,39 @@ func registerClientMetrics() {
 		RequestRetry:       retries{m.retries},
 	})
 }
+
+// leaderMetrics are client-go's observations of leader election.
+type leaderMetrics struct {
+	leading *metrics.GaugeVec
+	slow    *metrics.CounterVec
+}
+
+func registerLeaderMetrics() {
+	m := &leaderMetrics{
+		leading: metrics.NewGaugeVec(&metrics.GaugeOpts{
+			Name: "leader_election_master_status", StabilityLevel: metrics.ALPHA,
+			Help: "1 while this process holds the lease, by the lease's name",
+		}, []string{"name"}),
+		slow: metrics.NewCounterVec(&metrics.CounterOpts{
+			Name: "leader_election_slowpath_total", StabilityLevel: metrics.ALPHA,
+			Help: "Number of renewals that had to read the lease first, by the lease's name",
+		}, []string{"name"}),
+	}
+	legacyregistry.MustRegister(m.leading, m.slow)
+	leaderelection.SetProvider(m)
+}
+
+// NewLeaderMetric makes client-go report to m.
+func (m *leaderMetrics) NewLeaderMetric() leaderelection.LeaderMetric { return m }
+
+// On reports that the lease is held.
+func (m *leaderMetrics) On(name string) { m.leading.WithLabelValues(name).Set(1) }
+
+// Off reports that it is not.
+func (m *leaderMetrics) Off(name string) { m.leading.WithLabelValues(name).Set(0) }
+
+// SlowpathExercised counts.
+func (m *leaderMetrics) SlowpathExercised(name string) { m.slow.WithLabelValues(name).Inc() }
 
 type observer struct{ *metrics.HistogramVec }
 
