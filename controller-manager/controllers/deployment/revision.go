@@ -1,9 +1,6 @@
 package deployment
 
 import (
-	"encoding/binary"
-	"fmt"
-	"hash/fnv"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,8 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/util/dump"
-	"k8s.io/apimachinery/pkg/util/rand"
 )
 
 // Annotations of the rollout, as kubectl rollout reads them.
@@ -29,19 +24,6 @@ const (
 var ownAnnotations = []string{
 	corev1.LastAppliedConfigAnnotation, annotationRevision, annotationHistory,
 	annotationDesired, annotationMax, appsv1.DeprecatedRollbackTo,
-}
-
-// templateHash is the pod-template-hash of a template: FNV-1a over its printed
-// form and the collision count, in the alphabet of generated names.
-func templateHash(template *corev1.PodTemplateSpec, collisions *int32) string {
-	h := fnv.New32a()
-	_, _ = fmt.Fprintf(h, "%v", dump.ForHash(*template)) // a hash does not fail
-	if collisions != nil {
-		var b [8]byte
-		binary.LittleEndian.PutUint32(b[:], uint32(*collisions))
-		_, _ = h.Write(b[:])
-	}
-	return rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10))
 }
 
 // sameTemplate compares two templates but for the hash label.

@@ -13,6 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/skeg-dev/skeg/controller-manager/podcontrol"
 )
 
 // newest returns the set of the present template, brought up to date in
@@ -136,7 +138,7 @@ func (r *rollout) create(ctx context.Context, next int64) (*appsv1.ReplicaSet, e
 // newSet builds the set of the deployment's template at its first size.
 func newSet(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, next int64) *appsv1.ReplicaSet {
 	template := *d.Spec.Template.DeepCopy()
-	hash := templateHash(&template, d.Status.CollisionCount)
+	hash := podcontrol.TemplateHash(&template, d.Status.CollisionCount)
 	template.Labels = with(template.Labels, appsv1.DefaultDeploymentUniqueLabelKey, hash)
 	selector := d.Spec.Selector.DeepCopy()
 	selector.MatchLabels = with(selector.MatchLabels, appsv1.DefaultDeploymentUniqueLabelKey, hash)
