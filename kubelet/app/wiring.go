@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -350,10 +352,43 @@ func (k *kubelet) buildSources(context.Context) error {
 	k.sources = append(k.sources,
 		component.Part{Name: "mirror pods", Runnable: k.mirrors},
 		component.Part{Name: "node", Runnable: k.node},
+		component.Part{Name: "network settled", Runnable: &settled{ready: k.network.Ready, clock: k.clock}},
 		component.Part{Name: "api pods", Runnable: api},
 		component.Part{Name: "leftovers", Runnable: component.RunFunc(k.sweeper.Run)},
 	)
 	return nil
+}
+
+// settled holds back the parts after it until something is ready, but not for
+// long: what is merely slow at start is waited for, what is broken is not.
+type settled struct {
+	ready   func() error
+	clock   clock.Clock
+	expired atomic.Bool
+}
+
+// settlePatience is enough for a Node that has its Pod range.
+const settlePatience = 3 * time.Second
+
+// Run notes the end of patience.
+func (s *settled) Run(ctx context.Context) error {
+	timer := s.clock.NewTimer(settlePatience)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		s.expired.Store(true)
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// Ready is nil when it is ready or patience has ended.
+func (s *settled) Ready() error {
+	if s.expired.Load() {
+		return nil
+	}
+	return s.ready()
 }
 
 // parts are all that runs, in start order. Those that wait for other

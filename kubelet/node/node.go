@@ -78,6 +78,7 @@ type Node struct {
 	// last is the status as last written; only Run uses it.
 	last     *corev1.Node
 	reported time.Time
+	started  time.Time
 }
 
 // New makes a Node; nothing happens before Run.
@@ -85,7 +86,7 @@ func New(cfg Config) (*Node, error) {
 	factory := kubeclient.Informers(cfg.Client, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", cfg.Name).String()
 	}))
-	n := &Node{cfg: cfg, informer: factory.Core().V1().Nodes().Informer(), changed: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, informer: factory.Core().V1().Nodes().Informer(), changed: make(chan struct{}, 1), started: cfg.Clock.Now()}
 	n.local = sync.OnceValues(func() (*corev1.Node, error) { return n.initial(nil), nil })
 	_, err := n.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		// Deleted by somebody: it registers anew.

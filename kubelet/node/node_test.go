@@ -171,6 +171,23 @@ func TestTakesOverAndRegistersAnew(t *testing.T) {
 	})
 }
 
+func TestRestartKeepsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "old"},
+			Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+		})
+		startNode(t, client, &state{notReady: errors.New("just starting")})
+		if c := conditionOf(getNode(t, client), corev1.NodeReady); c.Status != corev1.ConditionTrue {
+			t.Errorf("ready at start: %+v", c)
+		}
+		time.Sleep(startGrace + time.Second)
+		if c := conditionOf(getNode(t, client), corev1.NodeReady); c.Status != corev1.ConditionFalse {
+			t.Errorf("ready later: %+v", c)
+		}
+	})
+}
+
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset()

@@ -157,10 +157,27 @@ func (n *Node) setConditions(status *corev1.NodeStatus, beat bool) {
 	ready := corev1.NodeCondition{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status",
 	}
-	if err := n.cfg.NotReady(); err != nil {
+	if err := n.cfg.NotReady(); err != nil && !n.settling(status) {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", err.Error()
 	}
 	n.setCondition(status, ready, beat)
+}
+
+// startGrace is how long a restarted kubelet may take to find its bearings
+// before a node that was ready is reported as not ready, which would drive its
+// Pods' endpoints away.
+const startGrace = 20 * time.Second
+
+func (n *Node) settling(status *corev1.NodeStatus) bool {
+	if n.cfg.Clock.Since(n.started) >= startGrace {
+		return false
+	}
+	for i := range status.Conditions {
+		if c := &status.Conditions[i]; c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
 }
 
 func (n *Node) setCondition(status *corev1.NodeStatus, condition corev1.NodeCondition, beat bool) {

@@ -51,7 +51,7 @@ type Mirrors struct {
 func NewMirrors(config MirrorConfig) *Mirrors {
 	return &Mirrors{
 		MirrorConfig: config,
-		wanted: map[string]*corev1.Pod{}, there: map[string]*corev1.Pod{}, kick: make(chan struct{}, 1),
+		wanted:       map[string]*corev1.Pod{}, there: map[string]*corev1.Pod{}, kick: make(chan struct{}, 1),
 	}
 }
 

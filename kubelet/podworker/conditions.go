@@ -44,8 +44,9 @@ func phase(v View, r Report, status *corev1.PodStatus) corev1.PodPhase {
 	}
 	for i := range v.Pod.Spec.Containers {
 		// Ran at least once: running, ended, or waiting for another try.
-		last := latest(v, v.Pod.Spec.Containers[i].Name)
-		if last == nil || last.State == container.Created {
+		name := v.Pod.Spec.Containers[i].Name
+		last := latest(v, name)
+		if last == nil && v.FirstAttempt[name] == 0 || last != nil && last.State == container.Created && last.ID.Attempt == 0 {
 			return corev1.PodPending
 		}
 	}
