@@ -43,7 +43,7 @@ func (c *Client) hosts(reg name.Registry) ([]host, error) {
 		if dir == "" || strings.ContainsAny(dir, "/\\") {
 			continue
 		}
-		path := filepath.Join(c.dir, "certs.d", dir)
+		path := filepath.Join(c.dir, dir)
 		b, err := os.ReadFile(filepath.Join(path, "hosts.toml"))
 		if errors.Is(err, fs.ErrNotExist) {
 			if ca := filepath.Join(path, "ca.crt"); exists(ca) {

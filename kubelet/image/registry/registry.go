@@ -30,14 +30,14 @@ var (
 
 // Client fetches; it may be used concurrently.
 type Client struct {
-	dir string // with certs.d below; "" has no configuration
+	dir string // of <registry>/hosts.toml; "" has no configuration
 
 	mu         sync.Mutex
 	transports map[string]http.RoundTripper // by TLS settings, so that connections are shared; guarded by mu
 }
 
 // New makes a Client. configDir may be "" or a directory whose
-// certs.d/<registry>/hosts.toml files are as containerd's.
+// <registry>/hosts.toml files are as those in containerd's certs.d.
 func New(configDir string) *Client {
 	return &Client{dir: configDir, transports: map[string]http.RoundTripper{}}
 }
