@@ -102,8 +102,11 @@ func (b *Bench) Must(err error) {
 func (b *Bench) Spec(name string, args ...string) container.Spec {
 	return container.Spec{
 		ID: container.ID{Pod: b.Pod, Name: name}, Rootfs: b.Rootfs, Args: args,
-		Security: container.Security{Capabilities: container.DefaultCapabilities()},
-		LogPath:  filepath.Join(b.Dir, name+".log"),
+		Security: container.Security{
+			Capabilities: container.DefaultCapabilities(),
+			MaskedPaths:  container.DefaultMaskedPaths(), ReadonlyPaths: container.DefaultReadonlyPaths(),
+		},
+		LogPath: filepath.Join(b.Dir, name+".log"),
 	}
 }
 
@@ -128,6 +131,13 @@ func (b *Bench) Status(id container.ID) (container.Status, bool) {
 		}
 	}
 	return container.Status{}, false
+}
+
+// State of a container; "" if it is not there.
+func (b *Bench) State(id container.ID) container.State {
+	b.T.Helper()
+	s, _ := b.Status(id)
+	return s.State
 }
 
 // Await returns the status once the container has exited.

@@ -57,19 +57,13 @@ func capabilitySet(s container.Security) ([]string, error) {
 	return caps, nil
 }
 
-// restrict adds the masked and read-only paths and the seccomp profile. Nil
-// paths are the defaults, empty ones none; a privileged container has none.
+// restrict adds the masked and read-only paths and the seccomp profile; a
+// privileged container has none of them.
 func restrict(spec *specs.Spec, s container.Security) error {
 	if s.Privileged {
 		return nil
 	}
 	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = s.MaskedPaths, s.ReadonlyPaths
-	if s.MaskedPaths == nil {
-		spec.Linux.MaskedPaths = container.DefaultMaskedPaths()
-	}
-	if s.ReadonlyPaths == nil {
-		spec.Linux.ReadonlyPaths = container.DefaultReadonlyPaths()
-	}
 	profile, err := seccompProfile(spec, s.SeccompProfile)
 	if err != nil {
 		return fmt.Errorf("seccomp profile %q: %w", s.SeccompProfile, err)
