@@ -8,6 +8,7 @@ import (
 	"github.com/skeg-dev/skeg/controller-manager/controllers/certapprover"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/certcleaner"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/certsigner"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/daemonset"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/deployment"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/endpoints"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/endpointslice"
@@ -20,6 +21,7 @@ import (
 	"github.com/skeg-dev/skeg/controller-manager/controllers/replicaset"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/rootca"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/serviceaccount"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/statefulset"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/tainteviction"
 	"github.com/skeg-dev/skeg/controller-manager/reconcile"
 )
@@ -59,6 +61,7 @@ var (
 	namespaces  = core("namespaces")
 	deployments = in("apps", "deployments")
 	replicaSets = in("apps", "replicasets")
+	revisions   = in("apps", "controllerrevisions")
 	slicesOf    = in("discovery.k8s.io", "endpointslices")
 	requests    = in("certificates.k8s.io", "certificatesigningrequests")
 )
@@ -102,6 +105,11 @@ func registry() []entry {
 			build: func(b *builder) (reconcile.Reconciler, error) { return replicaset.New(b.env) }},
 		{name: "replicationcontroller-controller", aliases: []string{"replicationcontroller"}, reads: list{core("replicationcontrollers"), pods}, workers: "rc",
 			build: func(b *builder) (reconcile.Reconciler, error) { return replicaset.NewReplication(b.env) }},
+		{name: "statefulset-controller", aliases: []string{"statefulset"}, workers: "statefulset",
+			reads: list{in("apps", "statefulsets"), revisions, pods, core("persistentvolumeclaims")},
+			build: func(b *builder) (reconcile.Reconciler, error) { return statefulset.New(b.env) }},
+		{name: "daemonset-controller", aliases: []string{"daemonset"}, reads: list{in("apps", "daemonsets"), revisions, pods, nodes}, workers: "daemonset",
+			build: func(b *builder) (reconcile.Reconciler, error) { return daemonset.New(b.env) }},
 		{name: "endpointslice-controller", aliases: []string{"endpointslice"}, reads: list{services, pods, nodes, slicesOf}, workers: "service-endpoint",
 			build: func(b *builder) (reconcile.Reconciler, error) {
 				return endpointslice.New(b.env, b.options.EndpointsPerSlice), nil
