@@ -7,11 +7,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/skeg-dev/skeg/internal/podinfo"
 	"github.com/skeg-dev/skeg/kubelet/cgroup"
 	"github.com/skeg-dev/skeg/kubelet/container"
 	"github.com/skeg-dev/skeg/kubelet/lifecycle"
 	"github.com/skeg-dev/skeg/kubelet/network"
 	"github.com/skeg-dev/skeg/kubelet/podenv"
+	"github.com/skeg-dev/skeg/kubelet/podworker"
 	"github.com/skeg-dev/skeg/kubelet/probe"
 )
 
@@ -67,4 +69,48 @@ func (p prober) Results(id container.ID) lifecycle.ProbeResults {
 	return lifecycle.ProbeResults{
 		Started: r.Started, Ready: r.Ready, StartupFailed: r.StartupFailed, LivenessFailed: r.LivenessFailed,
 	}
+}
+
+// remembering is the runtime with the containers of ended Pods: those are
+// removed at once, but their logs stay until the Pod's object goes, and the
+// kubelet's API finds logs by container.
+type remembering struct {
+	container.Runtime
+	pods func() []*corev1.Pod
+	dirs *lifecycle.Dirs
+}
+
+func (r remembering) ListSandboxes(ctx context.Context) ([]container.Sandbox, error) {
+	sandboxes, err := r.Runtime.ListSandboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, pod := range r.pods() {
+		if podinfo.IsTerminal(pod) {
+			sandboxes = append(sandboxes, r.remembered(pod))
+		}
+	}
+	return sandboxes, nil
+}
+
+func (r remembering) remembered(pod *corev1.Pod) container.Sandbox {
+	sandbox := container.Sandbox{Pod: pod.UID}
+	dir := r.dirs.LogDir(pod.Namespace, pod.Name, pod.UID)
+	for _, list := range [][]corev1.ContainerStatus{
+		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses,
+	} {
+		for i := range list {
+			id, ok := podworker.ParseContainerID(list[i].ContainerID)
+			ended := list[i].State.Terminated
+			if !ok || ended == nil {
+				continue
+			}
+			sandbox.Containers = append(sandbox.Containers, container.Status{
+				ID: id, State: container.Exited, ExitCode: int(ended.ExitCode), Reason: ended.Reason,
+				StartedAt: ended.StartedAt.Time, FinishedAt: ended.FinishedAt.Time,
+				LogPath: lifecycle.LogPath(dir, id.Name, id.Attempt),
+			})
+		}
+	}
+	return sandbox
 }

@@ -91,7 +91,7 @@ func DefaultOptions() *Options {
 		API:                kubeclient.DefaultOptions(100, 200),
 		RotateCertificates: true, RotateServerCerts: true,
 		RootDir: "/var/lib/kubelet", LogDir: "/var/log/pods", ManifestEvery: 20 * time.Second,
-		CgroupRoot: "/", RegistryConfigDir: "/etc/containerd", SeccompDefault: true, PodPidsLimit: -1, CPUQuota: true,
+		CgroupRoot: "/", RegistryConfigDir: "/etc/containerd/certs.d", SeccompDefault: true, PodPidsLimit: -1, CPUQuota: true,
 		RegisterNode: true, MaxPods: 110,
 		EvictionHard: map[string]string{
 			"memory.available": "100Mi", "nodefs.available": "10%", "nodefs.inodesFree": "5%", "imagefs.available": "15%", "imagefs.inodesFree": "5%",
@@ -165,7 +165,7 @@ func (o *Options) podFlags(fs *pflag.FlagSet) {
 }
 
 func (o *Options) imageFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Directory with certs.d/<registry>/hosts.toml files: mirrors and their settings")
+	fs.StringVar(&o.RegistryConfigDir, "registry-config-dir", o.RegistryConfigDir, "Directory of <registry>/hosts.toml files, as containerd reads them: mirrors and their settings")
 	fs.BoolVar(&o.SerializePulls, "serialize-image-pulls", o.SerializePulls, "Pull one image at a time")
 	fs.IntVar(&o.MaxParallelPulls, "max-parallel-image-pulls", o.MaxParallelPulls, "Most pulls at the same time")
 	fs.IntVar(&o.ImageGCHigh, "image-gc-high-threshold", o.ImageGCHigh, "Percent of disk use above which unused images are removed")

@@ -8,10 +8,11 @@ import (
 	"github.com/skeg-dev/skeg/internal/component"
 	"github.com/skeg-dev/skeg/internal/pki"
 	"github.com/skeg-dev/skeg/kubelet/node"
+	"github.com/skeg-dev/skeg/kubelet/server"
 )
 
 // buildServers makes the health endpoint and the kubelet's own API.
-func (k *kubelet) buildServers(ctx context.Context) error {
+func (k *kubelet) buildServers(context.Context) error {
 	o := k.options
 	health := component.NewHealth(component.Check{Name: "pods", Probe: func(context.Context) error { return k.pool.Ready() }})
 	if o.HealthPort != 0 {
@@ -26,8 +27,7 @@ func (k *kubelet) buildServers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("prepare TLS: %w", err)
 	}
-	_ = settings
-	return nil
+	return k.buildAPI(settings, health)
 }
 
 // serverTLS finds the serving certificate: given, from the cluster, or made here.
@@ -60,4 +60,31 @@ func (k *kubelet) serverTLS() (*tls.Config, error) {
 	k.serving = append(k.serving, component.Part{Name: "serving certificate", Runnable: component.RunFunc(cert.Run)})
 	settings.GetCertificate = cert.Current
 	return settings, nil
+}
+
+// buildAPI makes the kubelet's own API. Who may use it is the API server's to
+// say.
+func (k *kubelet) buildAPI(settings *tls.Config, health *component.Health) error {
+	o := k.options
+	api, err := server.New(server.Config{
+		NodeName: o.HostnameOverride, Pods: k.pool.Pods, Dial: k.network.Dial,
+		Runtime: remembering{Runtime: k.runtime, pods: k.pool.Pods, dirs: k.hooks.Dirs},
+		RootDir: o.RootDir, ProbeMetrics: k.probes.Metrics(), Log: k.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("make API: %w", err)
+	}
+	guard, err := component.NewDelegation(component.DelegationConfig{
+		Client: k.client, ClientCAFile: o.Auth.ClientCAFile, AlwaysAllowPaths: []string{"/healthz"},
+		DenyAnonymous: true, Resources: api.Resources, Logger: k.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("make API guard: %w", err)
+	}
+	k.serving = append(k.serving, component.Part{Name: "api server", Runnable: component.NewServer(component.ServerConfig{
+		Name: "kubelet", Address: o.Address, Port: o.Port, TLS: settings, Health: health,
+		Handler: imagesAPI{store: k.images, next: api.Handler(), logger: k.logger},
+		Metrics: true, Auth: guard, Logger: k.logger,
+	})})
+	return nil
 }
