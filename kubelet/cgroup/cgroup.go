@@ -46,6 +46,9 @@ type Tree struct {
 	root    string            // relative, starts with a slash
 	unified string            // v2: the mount point
 	v1      map[string]string // v1: controller (or "name=...") to mount point
+	// hybrid is where v2 is mounted beside v1, without controllers: libcontainer
+	// puts containers there too, so it must be cleaned; "" if it is not.
+	hybrid string
 }
 
 // New finds the hierarchies. root is where kubepods goes, "/" or "" for the top.
@@ -66,6 +69,9 @@ func New(root string) (*Tree, error) {
 	defer mounts.Close()
 	t.v1 = map[string]string{}
 	for lines := bufio.NewScanner(mounts); lines.Scan(); {
+		if point := hybridMount(lines.Text()); point != "" {
+			t.hybrid = point
+		}
 		if point, names := v1Mount(lines.Text()); point != "" {
 			for _, name := range names {
 				t.v1[name] = point
@@ -78,6 +84,16 @@ func New(root string) (*Tree, error) {
 		}
 	}
 	return t, nil
+}
+
+// hybridMount is the mount point of v2 below the root of v1's hierarchies.
+func hybridMount(line string) string {
+	fields := strings.Fields(line)
+	sep := slices.Index(fields, "-")
+	if sep < 6 || len(fields) < sep+2 || fields[sep+1] != "cgroup2" || !strings.HasPrefix(fields[4], mountRoot+"/") {
+		return ""
+	}
+	return fields[4]
 }
 
 // v1Mount parses a line of mountinfo (proc_pid_mountinfo(5)); "" if it is not a
@@ -120,6 +136,14 @@ func (t *Tree) points() []string {
 	return all
 }
 
+// everywhere is points and the hybrid one: where something may be left.
+func (t *Tree) everywhere() []string {
+	if t.hybrid == "" {
+		return t.points()
+	}
+	return append(t.points(), t.hybrid)
+}
+
 // file is a control file of a path; "" if the controller is not there.
 func (t *Tree) file(controller, path, name string) string {
 	if t.V2() {
@@ -156,7 +180,7 @@ type PodCgroup struct {
 // Pods lists the cgroups of Pods, in all hierarchies, also half removed ones.
 func (t *Tree) Pods() ([]PodCgroup, error) {
 	found := map[string]PodCgroup{}
-	for _, point := range t.points() {
+	for _, point := range t.everywhere() {
 		for _, q := range []QoS{Guaranteed, Burstable, BestEffort} {
 			entries, err := os.ReadDir(filepath.Join(point, t.Class(q)))
 			if errors.Is(err, fs.ErrNotExist) {

@@ -23,7 +23,7 @@ const settle = 5 * time.Millisecond
 func (t *Tree) Processes(path string) ([]int, error) {
 	seen := map[int]bool{}
 	var all []int
-	for _, point := range t.points() {
+	for _, point := range t.everywhere() {
 		err := walk(filepath.Join(point, path), func(dir string) error {
 			b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 			if gone(err) {
@@ -132,7 +132,7 @@ func (t *Tree) Remove(ctx context.Context, path string) error {
 // RemoveChildren removes what is below a cgroup.
 func (t *Tree) RemoveChildren(ctx context.Context, path string) error {
 	children := map[string]bool{}
-	for _, point := range t.points() {
+	for _, point := range t.everywhere() {
 		entries, err := os.ReadDir(filepath.Join(point, path))
 		if gone(err) {
 			continue
@@ -155,7 +155,7 @@ func (t *Tree) RemoveChildren(ctx context.Context, path string) error {
 }
 
 func (t *Tree) rmdir(path string) (busy bool, err error) {
-	for _, point := range t.points() {
+	for _, point := range t.everywhere() {
 		var dirs []string
 		err := walk(filepath.Join(point, path), func(dir string) error {
 			dirs = append(dirs, dir)
