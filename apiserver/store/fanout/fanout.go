@@ -164,7 +164,7 @@ func (h *Hub) Watchers() int {
 func (h *Hub) Watch(ctx context.Context, prefix string, from int64) (store.Stream, error) {
 	w := &watcher{
 		hub: h, scope: prefix, from: from,
-		out: make(chan []*store.Event, 1), done: make(chan struct{}),
+		out: make(chan []*store.Event, 1), ask: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	h.mu.Lock()
 	backlog, ok := h.history.since(from, prefix)

@@ -28,6 +28,7 @@ type watcher struct {
 	consumed atomic.Int64
 
 	out  chan []*store.Event
+	ask  chan struct{} // size 1
 	once sync.Once
 	done chan struct{} // closed by end
 	mu   sync.Mutex    // guards err
@@ -46,6 +47,15 @@ func (w *watcher) Err() error {
 
 // Stop ends the stream; the channel closes soon after.
 func (w *watcher) Stop() { w.end(nil) }
+
+// RequestProgress asks for a bookmark now rather than at its time.
+func (w *watcher) RequestProgress() error {
+	select {
+	case w.ask <- struct{}{}:
+	default:
+	}
+	return nil
+}
 
 // end makes run return; the first reason counts.
 func (w *watcher) end(err error) {
@@ -81,6 +91,10 @@ func (w *watcher) run(ctx context.Context, backlog []*store.Event) {
 		case <-w.node.ready:
 		case <-timer.C:
 			timer.Reset(w.hub.interval())
+			if !w.mark(ctx) {
+				return
+			}
+		case <-w.ask:
 			if !w.mark(ctx) {
 				return
 			}
