@@ -9,9 +9,13 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-func TestPodRow(t *testing.T) {
-	t.Parallel()
-	now := metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+// podRowCase is a Pod and the cells that show its state.
+type podRowCase struct {
+	change                  func(*corev1.Pod)
+	ready, status, restarts string
+}
+
+func podRowCases(now metav1.Time) map[string]podRowCase {
 	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
 	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 	waiting := func(reason string) corev1.ContainerState {
@@ -21,10 +25,7 @@ func TestPodRow(t *testing.T) {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason}}
 	}
 	always := corev1.ContainerRestartPolicyAlways
-	for name, test := range map[string]struct {
-		change                  func(*corev1.Pod)
-		ready, status, restarts string
-	}{
+	return map[string]podRowCase{
 		"pending": {func(*corev1.Pod) {}, "0/1", "Pending", "0"},
 		"gated": {func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{gatedCondition}
@@ -86,11 +87,17 @@ func TestPodRow(t *testing.T) {
 		"evicted": {func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted"
 		}, "0/1", "Evicted", "0"},
-	} {
+	}
+}
+
+func TestPodRow(t *testing.T) {
+	t.Parallel()
+	now := metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+	for name, test := range podRowCases(now) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
-			p.CreationTimestamp = ago(90 * time.Second)
+			p.CreationTimestamp = metav1.NewTime(now.Add(-90 * time.Second))
 			test.change(p)
 			row := podRow(p, now)
 			if row[1] != test.ready || row[2] != test.status || row[3] != test.restarts || row[4] != "90s" {

@@ -19,13 +19,7 @@ func defaultService(s *corev1.Service) {
 	}
 	defaultAffinity(spec)
 	for i := range spec.Ports {
-		port := &spec.Ports[i]
-		if port.Protocol == "" {
-			port.Protocol = corev1.ProtocolTCP
-		}
-		if port.TargetPort == intstr.FromInt32(0) || port.TargetPort == intstr.FromString("") {
-			port.TargetPort = intstr.FromInt32(port.Port)
-		}
+		defaultServicePort(&spec.Ports[i])
 	}
 	if spec.ExternalTrafficPolicy == "" && externallyAccessible(spec) {
 		spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
@@ -33,11 +27,23 @@ func defaultService(s *corev1.Service) {
 	if spec.InternalTrafficPolicy == nil && spec.Type != corev1.ServiceTypeExternalName {
 		spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyCluster)
 	}
-	if spec.Type != corev1.ServiceTypeLoadBalancer {
-		return
+	if spec.Type == corev1.ServiceTypeLoadBalancer {
+		defaultLoadBalancer(s)
 	}
-	if spec.AllocateLoadBalancerNodePorts == nil {
-		spec.AllocateLoadBalancerNodePorts = ptr.To(true)
+}
+
+func defaultServicePort(port *corev1.ServicePort) {
+	if port.Protocol == "" {
+		port.Protocol = corev1.ProtocolTCP
+	}
+	if port.TargetPort == intstr.FromInt32(0) || port.TargetPort == intstr.FromString("") {
+		port.TargetPort = intstr.FromInt32(port.Port)
+	}
+}
+
+func defaultLoadBalancer(s *corev1.Service) {
+	if s.Spec.AllocateLoadBalancerNodePorts == nil {
+		s.Spec.AllocateLoadBalancerNodePorts = ptr.To(true)
 	}
 	for i := range s.Status.LoadBalancer.Ingress {
 		if ingress := &s.Status.LoadBalancer.Ingress[i]; ingress.IP != "" && ingress.IPMode == nil {
@@ -175,20 +181,28 @@ func dropForType(spec, old *corev1.ServiceSpec) {
 		spec.IPFamilies, spec.IPFamilyPolicy = nil, nil
 		spec.InternalTrafficPolicy = nil
 	}
-	if needsNodePort(old) && !needsNodePort(spec) && maps.Equal(nodePorts(spec), nodePorts(old)) {
-		for i := range spec.Ports {
-			spec.Ports[i].NodePort = 0
-		}
-	}
+	dropNodePorts(spec, old)
 	if needsHealthCheckPort(old) && !needsHealthCheckPort(spec) && spec.HealthCheckNodePort == old.HealthCheckNodePort {
 		spec.HealthCheckNodePort = 0
 	}
 	if externallyAccessible(old) && !externallyAccessible(spec) && spec.ExternalTrafficPolicy == old.ExternalTrafficPolicy {
 		spec.ExternalTrafficPolicy = ""
 	}
-	if old.Type != corev1.ServiceTypeLoadBalancer || spec.Type == corev1.ServiceTypeLoadBalancer {
+	if old.Type == corev1.ServiceTypeLoadBalancer && spec.Type != corev1.ServiceTypeLoadBalancer {
+		dropLoadBalancer(spec, old)
+	}
+}
+
+func dropNodePorts(spec, old *corev1.ServiceSpec) {
+	if !needsNodePort(old) || needsNodePort(spec) || !maps.Equal(nodePorts(spec), nodePorts(old)) {
 		return
 	}
+	for i := range spec.Ports {
+		spec.Ports[i].NodePort = 0
+	}
+}
+
+func dropLoadBalancer(spec, old *corev1.ServiceSpec) {
 	if ptr.Equal(spec.AllocateLoadBalancerNodePorts, old.AllocateLoadBalancerNodePorts) {
 		spec.AllocateLoadBalancerNodePorts = nil
 	}

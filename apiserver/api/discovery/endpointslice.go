@@ -1,5 +1,3 @@
-// Package discovery has the kinds of discovery.k8s.io/v1: one file per kind.
-// Listed in apiserver/api/registry.go. Pure; starts no goroutines.
 package discovery
 
 import (

@@ -1,5 +1,3 @@
-// Package node has the kinds of node.k8s.io/v1: one file per kind. Listed in
-// apiserver/api/registry.go. Pure; starts no goroutines.
 package node
 
 import (

@@ -1,5 +1,3 @@
-// Package storage has the kinds of storage.k8s.io/v1: one file per kind.
-// Listed in apiserver/api/registry.go. Pure; starts no goroutines.
 package storage
 
 import (
