@@ -14,8 +14,8 @@ import (
 // Pods is the resource of pods, for Watching.
 var Pods = corev1.SchemeGroupVersion.WithResource("pods")
 
-// RunPods plays scheduler and kubelet: it binds every pod to node and makes it
-// ready, unless ready returns false for it. Call it before Start.
+// RunPods plays scheduler and kubelet: it binds every pod to node, or to the
+// one it is pinned to when node is "", and makes it ready, unless ready returns false for it. Call it before Start.
 func (c *Cluster) RunPods(node string, ready func(*corev1.Pod) bool) {
 	c.t.Helper()
 	var mu sync.Mutex
@@ -40,7 +40,9 @@ func (c *Cluster) RunPods(node string, ready func(*corev1.Pod) bool) {
 
 func (c *Cluster) runPod(pod *corev1.Pod, node, ip string, ready bool) {
 	ctx := context.Background() //nolint:forbidigo // outlives no test: every call is answered by memory
-	pod.Spec.NodeName = node
+	if pod.Spec.NodeName = node; node == "" {
+		pod.Spec.NodeName = pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+	}
 	bound, err := c.Client.CoreV1().Pods(pod.Namespace).Update(ctx, pod, metav1.UpdateOptions{})
 	if err != nil {
 		c.ignore(err)
