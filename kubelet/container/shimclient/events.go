@@ -19,8 +19,12 @@ import (
 // accept; it is only ever that while it starts or is out of descriptors.
 const reconnectWait = 100 * time.Millisecond
 
-// watch follows a shim until it is gone. Called with p.mu held.
+// watch follows a Pod's shim until there is none. Called with p.mu held; again
+// for a Pod that is watched, it does nothing.
 func (c *Client) watch(p *pod) {
+	if p.watched {
+		return
+	}
 	p.watched = true
 	c.wg.Go(func() {
 		for c.ctx.Err() == nil {

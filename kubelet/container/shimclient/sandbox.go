@@ -43,12 +43,13 @@ func (c *Client) EnsureSandbox(ctx context.Context, spec container.SandboxSpec) 
 		return fmt.Errorf("ensure sandbox %s: it is being removed", spec.Pod)
 	}
 	if _, err := os.Stat(string(p.dir)); err == nil {
-		if err := c.adopt(ctx, p); err != nil {
+		alive, err := c.adopt(ctx, p)
+		if err != nil {
 			return fmt.Errorf("ensure sandbox %s: %w", spec.Pod, err)
 		}
-	}
-	if p.watched {
-		return nil
+		if alive {
+			return nil
+		}
 	}
 	// A shim that is started for an old directory makes the namespaces anew, so
 	// it is a new sandbox.
@@ -126,8 +127,9 @@ func (c *Client) RemoveSandbox(ctx context.Context, uid types.UID) error {
 }
 
 func (c *Client) remove(ctx context.Context, p *pod) error {
+	trash := filepath.Join(filepath.Dir(string(p.dir)), "."+filepath.Base(string(p.dir)))
 	if _, err := os.Stat(string(p.dir)); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return discard(trash) // of an earlier attempt
 	}
 	lock, err := c.endShim(ctx, p.dir)
 	if err != nil {
@@ -145,7 +147,6 @@ func (c *Client) remove(ctx context.Context, p *pod) error {
 		return err
 	}
 	// Out of the way in one step: half a sandbox must not be found.
-	trash := filepath.Join(filepath.Dir(string(p.dir)), "."+filepath.Base(string(p.dir)))
 	if err := discard(trash); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ type Client struct {
 type pod struct {
 	dir record.Dir
 	mu  sync.Mutex // held while the shim is started, buried or removed
-	// watched: a watcher runs, so the shim lived when it was last seen. Guarded by mu.
+	// watched: a watcher runs; it follows whichever shim serves. Guarded by mu.
 	watched bool
 	removed bool // guarded by mu
 }
@@ -81,7 +81,7 @@ func New(cfg Config) (*Client, error) {
 	for _, uid := range uids {
 		p := c.pod(uid)
 		p.mu.Lock()
-		err := c.adopt(c.ctx, p)
+		_, err := c.adopt(c.ctx, p)
 		p.mu.Unlock()
 		if err != nil {
 			slog.Error("cannot take over sandbox", "uid", uid, "error", err)
@@ -148,19 +148,16 @@ func (c *Client) pod(uid types.UID) *pod {
 
 // adopt makes a directory's state known: a live shim is watched, a dead one
 // buried. Called with p.mu held.
-func (c *Client) adopt(ctx context.Context, p *pod) error {
-	if p.watched {
-		return nil
-	}
+func (c *Client) adopt(ctx context.Context, p *pod) (alive bool, err error) {
 	lock, held, err := p.dir.Lock()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if held {
 		c.watch(p)
-		return nil
+		return true, nil
 	}
-	return errors.Join(c.bury(ctx, p.dir), lock.Close())
+	return false, errors.Join(c.bury(ctx, p.dir), lock.Close())
 }
 
 // bury ends what a dead shim left: the processes are killed, then their ends
