@@ -49,6 +49,7 @@ asked for its page, unless --demo=none. Running it again is harmless.`,
 	f.StringVar(&o.mirrors, "registry-config-dir", "", "directory of registry mirrors for the nodes, <host>/hosts.toml as containerd reads them")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long each step may take")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print failures only")
+	f.StringVar(&o.spec.Name, "name", o.spec.Name, "what the names of namespaces, links and cgroups on this machine start with")
 	f.IntVar(&o.spec.Nodes, "nodes", o.spec.Nodes, "how many nodes")
 	f.IntVar(&o.spec.Port, "port", o.spec.Port, "port of the API server")
 	f.StringVar(&o.spec.ProxyMode, "proxy-mode", o.spec.ProxyMode, "auto, nftables or ipvs")
@@ -124,7 +125,7 @@ func (o *upOptions) adopt(cmd *cobra.Command, layout local.Layout) error {
 		flag     string
 		old, new any
 	}{
-		{"port", old.Port, wanted.Port}, {"cluster-domain", old.Domain, wanted.Domain},
+		{"name", old.Name, wanted.Name}, {"port", old.Port, wanted.Port}, {"cluster-domain", old.Domain, wanted.Domain},
 		{"node-cidr", old.NodeCIDR, wanted.NodeCIDR}, {"pod-cidr", old.PodCIDR, wanted.PodCIDR}, {"service-cidr", old.ServiceCIDR, wanted.ServiceCIDR},
 	} {
 		if cmd.Flags().Changed(f.flag) && f.old != f.new {

@@ -12,15 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostTable is our only table in the host's namespace.
-const hostTable = "skeg-up"
-
 // dockerChain is where dockerd lets others accept forwarded traffic before its
 // own rules (docs.docker.com, "Packet filtering and firewalls").
 const dockerChain = "DOCKER-USER"
-
-// ruleMark is the user data by which we find our rules in dockerChain again.
-const ruleMark = "skeg-up"
 
 const ipForward = "/proc/sys/net/ipv4/ip_forward"
 
@@ -42,7 +36,7 @@ func prepareHost(l Layout, s Spec) error {
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: hostTable})
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: s.hostTable()})
 	c.FlushTable(table)
 	chain := c.AddChain(&nftables.Chain{
 		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
@@ -54,13 +48,13 @@ func prepareHost(l Layout, s Spec) error {
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: source},
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: interfaceName(hostLink)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: interfaceName(s.hostLink())},
 		&expr.Masq{},
 	}})
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("masquerade the nodes: %w", err)
 	}
-	return acceptForward(c)
+	return acceptForward(c, s)
 }
 
 func saveHost(l Layout) error {
@@ -75,8 +69,9 @@ func saveHost(l Layout) error {
 }
 
 // acceptForward adds rules for our link to dockerd's chain, where there is one.
-func acceptForward(c *nftables.Conn) error {
-	if err := refuseForward(c); err != nil { // no second copy
+// Their user data is the name of our table, by which they are found again.
+func acceptForward(c *nftables.Conn, s Spec) error {
+	if err := refuseForward(c, s); err != nil { // no second copy
 		return err
 	}
 	chain, err := findDockerChain(c)
@@ -84,9 +79,9 @@ func acceptForward(c *nftables.Conn) error {
 		return err
 	}
 	for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-		c.InsertRule(&nftables.Rule{Table: chain.Table, Chain: chain, UserData: []byte(ruleMark), Exprs: []expr.Any{
+		c.InsertRule(&nftables.Rule{Table: chain.Table, Chain: chain, UserData: []byte(s.hostTable()), Exprs: []expr.Any{
 			&expr.Meta{Key: key, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(hostLink)},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: interfaceName(s.hostLink())},
 			&expr.Counter{},
 			&expr.Verdict{Kind: expr.VerdictAccept},
 		}})
@@ -97,7 +92,7 @@ func acceptForward(c *nftables.Conn) error {
 	return nil
 }
 
-func refuseForward(c *nftables.Conn) error {
+func refuseForward(c *nftables.Conn, s Spec) error {
 	chain, err := findDockerChain(c)
 	if err != nil || chain == nil {
 		return err
@@ -107,7 +102,7 @@ func refuseForward(c *nftables.Conn) error {
 		return fmt.Errorf("read %s: %w", dockerChain, err)
 	}
 	for _, r := range rules {
-		if string(r.UserData) == ruleMark {
+		if string(r.UserData) == s.hostTable() {
 			if err := c.DelRule(r); err != nil {
 				return fmt.Errorf("remove rule from %s: %w", dockerChain, err)
 			}
@@ -133,7 +128,7 @@ func findDockerChain(c *nftables.Conn) (*nftables.Chain, error) {
 }
 
 // restoreHost undoes prepareHost.
-func restoreHost(l Layout) error {
+func restoreHost(l Layout, s Spec) error {
 	var state hostState
 	err := readJSON(l.path("host.json"), &state)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,12 +141,12 @@ func restoreHost(l Layout) error {
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
-	c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: hostTable}) // so that the delete finds one
-	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: hostTable})
+	c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: s.hostTable()}) // so that the delete finds one
+	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: s.hostTable()})
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("remove table %s: %w", hostTable, err)
+		return fmt.Errorf("remove table %s: %w", s.hostTable(), err)
 	}
-	if err := refuseForward(c); err != nil {
+	if err := refuseForward(c, s); err != nil {
 		return err
 	}
 	if err := os.WriteFile(ipForward, []byte(state.IPForward+"\n"), 0o644); err != nil {

@@ -4,9 +4,9 @@
 // up, down, stop and status; it starts the components as separate processes
 // and leaves them running.
 //
-//	            host                        skeg-switch            skeg-<node>
+//	            host                        <name>-switch          <name>-<node>
 //	apiserver scheduler controller-manager                     kubelet, proxy
-//	         skeg-host 10.201.0.1 ───────── bridge br0 ──────── eth0 10.201.0.1N
+//	       <name>-host 10.201.0.1 ───────── bridge br0 ──────── eth0 10.201.0.1N
 //
 // The bridge has its own namespace so that a firewall on the host (dockerd's
 // FORWARD policy with br_netfilter, for one) does not see traffic between
@@ -38,6 +38,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
 // DefaultDir is where the cluster's files are: SKEG_STATE, or /var/lib/skeg.
@@ -70,6 +71,9 @@ func (l Layout) path(elem ...string) string {
 // Spec is what a cluster is made from. It is kept in cluster.json, so that
 // `up` after `stop` makes the same one.
 type Spec struct {
+	// Name starts the names of everything on the host (namespaces, links,
+	// cgroup, firewall table), so that clusters stand side by side.
+	Name string `json:"name"`
 	// Nodes is how many; they are named node-1, node-2, ...
 	Nodes int `json:"nodes"`
 	// NodeCIDR is the network of host (.1) and nodes (.11, .12, ...).
@@ -90,6 +94,7 @@ type Spec struct {
 // tools (docker, libvirt, kind, k3s) do not use for their own networks.
 func DefaultSpec() Spec {
 	return Spec{
+		Name:        "skeg",
 		Nodes:       2,
 		NodeCIDR:    netip.MustParsePrefix("10.201.0.0/24"),
 		PodCIDR:     netip.MustParsePrefix("10.244.0.0/16"),
@@ -103,9 +108,17 @@ func DefaultSpec() Spec {
 // maxNodes keeps node addresses within .11 to .254 of the node network.
 const maxNodes = 240
 
+// maxName leaves room for "-host" in the 15 bytes of a link's name.
+const maxName = 10
+
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9]{0,9}$`)
+
 // Validate returns all faults, each naming its flag.
 func (s Spec) Validate() error {
 	var errs []error
+	if !namePattern.MatchString(s.Name) {
+		errs = append(errs, fmt.Errorf("--name: must be up to %d lower-case letters and digits, not %q", maxName, s.Name))
+	}
 	if s.Nodes < 1 || s.Nodes > maxNodes {
 		errs = append(errs, fmt.Errorf("--nodes: must be from 1 to %d, not %d", maxNodes, s.Nodes))
 	}

@@ -15,15 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of what the network is made of. Interface names have at most 15 bytes.
 const (
-	switchNamespace = "skeg-switch"
-	bridgeName      = "br0"
-	hostLink        = "skeg-host"
-	netnsDir        = "/run/netns"
+	bridgeName = "br0"
+	netnsDir   = "/run/netns"
 )
 
-func nodeNamespace(node string) string { return "skeg-" + node }
+func (s Spec) switchNamespace() string          { return s.Name + "-switch" }
+func (s Spec) nodeNamespace(node string) string { return s.Name + "-" + node }
+func (s Spec) hostLink() string                 { return s.Name + "-host" }
+func (s Spec) cgroup() string                   { return s.Name }
+func (s Spec) hostTable() string                { return s.Name + "-up" }
 
 // checkRanges refuses a node, pod or service range that this machine already
 // routes somewhere else.
@@ -41,7 +42,7 @@ func checkRanges(s Spec) error {
 			ones, _ := r.Dst.Mask.Size()
 			addr, _ := netip.AddrFromSlice(r.Dst.IP.To4())
 			taken := netip.PrefixFrom(addr, ones)
-			if taken.Overlaps(want) && !isOurs(r) {
+			if taken.Overlaps(want) && !s.owns(r) {
 				errs = append(errs, fmt.Errorf("%s: %s is in use on this machine (route to %s); choose another range", flag, want, taken))
 			}
 		}
@@ -49,21 +50,21 @@ func checkRanges(s Spec) error {
 	return errors.Join(errs...)
 }
 
-func isOurs(r netlink.Route) bool {
+func (s Spec) owns(r netlink.Route) bool {
 	link, err := netlink.LinkByIndex(r.LinkIndex)
-	return err == nil && link.Attrs().Name == hostLink
+	return err == nil && link.Attrs().Name == s.hostLink()
 }
 
 // ensureSwitch makes the bridge in its namespace and the host's port on it.
 func ensureSwitch(s Spec) error {
-	ns, err := ensureNamespace(switchNamespace)
+	ns, err := ensureNamespace(s.switchNamespace())
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", switchNamespace, err)
+		return fmt.Errorf("open %s: %w", s.switchNamespace(), err)
 	}
 	defer h.Close()
 	if _, err := h.LinkByName(bridgeName); err != nil {
@@ -83,28 +84,28 @@ func ensureSwitch(s Spec) error {
 		return fmt.Errorf("open the host's namespace: %w", err)
 	}
 	defer host.Close()
-	if err := ensurePort(h, ns, host, hostLink, "host"); err != nil {
+	if err := ensurePort(h, ns, host, s.hostLink(), "host"); err != nil {
 		return err
 	}
-	return configure(nil, hostLink, netip.PrefixFrom(s.HostIP(), s.NodeCIDR.Bits()), netip.Addr{})
+	return configure(nil, s.hostLink(), netip.PrefixFrom(s.HostIP(), s.NodeCIDR.Bits()), netip.Addr{})
 }
 
 // ensureNode makes a node's namespace and connects it to the bridge.
 func ensureNode(s Spec, i int) error {
 	name := NodeName(i)
-	ns, err := ensureNamespace(nodeNamespace(name))
+	ns, err := ensureNamespace(s.nodeNamespace(name))
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	sw, err := netns.GetFromName(switchNamespace)
+	sw, err := netns.GetFromName(s.switchNamespace())
 	if err != nil {
-		return fmt.Errorf("open %s: %w", switchNamespace, err)
+		return fmt.Errorf("open %s: %w", s.switchNamespace(), err)
 	}
 	defer sw.Close()
 	h, err := netlink.NewHandleAt(sw)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", switchNamespace, err)
+		return fmt.Errorf("open %s: %w", s.switchNamespace(), err)
 	}
 	defer h.Close()
 	if err := ensurePort(h, sw, ns, "eth0", name); err != nil {
@@ -182,10 +183,10 @@ func configure(ns *netns.NsHandle, name string, addr netip.Prefix, gateway netip
 }
 
 // routeVia sends dst through a node.
-func routeVia(dst netip.Prefix, node netip.Addr) error {
-	link, err := netlink.LinkByName(hostLink)
+func (s Spec) routeVia(dst netip.Prefix, node netip.Addr) error {
+	link, err := netlink.LinkByName(s.hostLink())
 	if err != nil {
-		return fmt.Errorf("find link %s: %w", hostLink, err)
+		return fmt.Errorf("find link %s: %w", s.hostLink(), err)
 	}
 	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(dst), Gw: node.AsSlice()}
 	if err := netlink.RouteReplace(route); err != nil {
@@ -250,11 +251,11 @@ func inNamespace(name string, do func() error) error {
 
 // removeNetwork removes the namespaces (and with them all links in them) and
 // the host's link. What is gone already is no error.
-func removeNetwork() error {
+func removeNetwork(s Spec) error {
 	var errs []error
-	if link, err := netlink.LinkByName(hostLink); err == nil {
+	if link, err := netlink.LinkByName(s.hostLink()); err == nil {
 		if err := netlink.LinkDel(link); err != nil {
-			errs = append(errs, fmt.Errorf("remove link %s: %w", hostLink, err))
+			errs = append(errs, fmt.Errorf("remove link %s: %w", s.hostLink(), err))
 		}
 	}
 	entries, err := os.ReadDir(netnsDir)
@@ -262,7 +263,7 @@ func removeNetwork() error {
 		errs = append(errs, err)
 	}
 	for _, e := range entries {
-		if e.Name() == switchNamespace || strings.HasPrefix(e.Name(), nodeNamespace("node-")) {
+		if e.Name() == s.switchNamespace() || strings.HasPrefix(e.Name(), s.nodeNamespace("node-")) {
 			errs = append(errs, removeNamespace(filepath.Join(netnsDir, e.Name())))
 		}
 	}

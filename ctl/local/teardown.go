@@ -15,12 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupRoot is the cgroup that holds the nodes' (kubelet --cgroup-root).
-const cgroupRoot = "skeg"
-
 // Stop ends the components and all containers and removes the network, mounts
 // and cgroups, and leaves the files. It may be repeated.
 func Stop(ctx context.Context, l Layout) error {
+	s, err := Load(l)
+	if err != nil {
+		return err
+	}
 	names, err := processes(l)
 	if err != nil {
 		return err
@@ -29,13 +30,13 @@ func Stop(ctx context.Context, l Layout) error {
 	for _, name := range names {
 		errs = append(errs, stop(ctx, l, name))
 	}
-	errs = append(errs, killShims(l), killContainers(ctx), unmountBelow(l.path("nodes")), removeCgroups(), restoreHost(l), removeNetwork())
+	errs = append(errs, killShims(l), killContainers(ctx, s), unmountBelow(l.path("nodes")), removeCgroups(s), restoreHost(l, s), removeNetwork(s))
 	return errors.Join(errs...)
 }
 
 // Remove is Stop, and the files go too.
 func Remove(ctx context.Context, l Layout) error {
-	if err := Stop(ctx, l); err != nil {
+	if err := Stop(ctx, l); err != nil && !errors.Is(err, ErrNoCluster) {
 		return err
 	}
 	// Unmounted or not at all: never delete through a mount that is left.
@@ -47,9 +48,9 @@ func Remove(ctx context.Context, l Layout) error {
 
 // cgroupDirs are the directories of our cgroup in every mounted hierarchy
 // (one on v2, one per controller on v1).
-func cgroupDirs() []string {
-	dirs := []string{filepath.Join("/sys/fs/cgroup", cgroupRoot)}
-	v1, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", cgroupRoot)) // the pattern is right
+func (s Spec) cgroupDirs() []string {
+	dirs := []string{filepath.Join("/sys/fs/cgroup", s.cgroup())}
+	v1, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", s.cgroup())) // the pattern is right
 	return append(dirs, v1...)
 }
 
@@ -80,9 +81,9 @@ func killShims(l Layout) error {
 
 // killContainers sends SIGKILL to every process in our cgroups until none is
 // left: the shims' containers, and shims that were put there.
-func killContainers(ctx context.Context) error {
+func killContainers(ctx context.Context, s Spec) error {
 	for range 200 {
-		pids, err := cgroupProcesses()
+		pids, err := cgroupProcesses(s)
 		if err != nil || len(pids) == 0 {
 			return err
 		}
@@ -100,9 +101,9 @@ func killContainers(ctx context.Context) error {
 	return errors.New("processes in the containers' cgroups did not end after SIGKILL")
 }
 
-func cgroupProcesses() (map[int]bool, error) {
+func cgroupProcesses(s Spec) (map[int]bool, error) {
 	pids := map[int]bool{}
-	for _, dir := range cgroupDirs() {
+	for _, dir := range s.cgroupDirs() {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.Name() != "cgroup.procs" {
 				return ignoreMissing(err)
@@ -133,9 +134,9 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-func removeCgroups() error {
+func removeCgroups(s Spec) error {
 	var errs []error
-	for _, root := range cgroupDirs() {
+	for _, root := range s.cgroupDirs() {
 		var dirs []string
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {

@@ -105,7 +105,7 @@ func (u *Up) prepare(context.Context) (string, error) {
 			return "", fmt.Errorf("node %s: %w", NodeName(i), err)
 		}
 	}
-	return "network " + u.Spec.NodeCIDR.String(), routeVia(u.Spec.ServiceCIDR, u.Spec.NodeIP(1))
+	return "network " + u.Spec.NodeCIDR.String(), u.Spec.routeVia(u.Spec.ServiceCIDR, u.Spec.NodeIP(1))
 }
 
 func (u *Up) start(p process) error {
@@ -157,6 +157,7 @@ func (u *Up) startAPIServer(ctx context.Context) (string, error) {
 	err := u.start(process{name: "apiserver", args: []string{
 		filepath.Join(u.Bin, "apiserver"),
 		"--advertise-address=" + s.HostIP().String(),
+		"--bind-address=" + s.HostIP().String(),
 		fmt.Sprintf("--secure-port=%d", s.Port),
 		"--cert-dir=" + u.Layout.PKI(),
 		"--kubeconfig-dir=" + u.Layout.Dir,
@@ -192,6 +193,7 @@ func (u *Up) startControllers(context.Context) (string, error) {
 	return "", u.start(process{name: "controller-manager", args: []string{
 		filepath.Join(u.Bin, "controller-manager"),
 		"--kubeconfig=" + u.Layout.path("controller-manager.conf"),
+		"--bind-address=" + u.Spec.HostIP().String(),
 		"--cluster-cidr=" + u.Spec.PodCIDR.String(),
 		"--service-cluster-ip-range=" + u.Spec.ServiceCIDR.String(),
 		"--cluster-signing-cert-file=" + filepath.Join(pki, "ca.crt"),
@@ -205,6 +207,7 @@ func (u *Up) startScheduler(context.Context) (string, error) {
 	return "", u.start(process{name: "scheduler", args: []string{
 		filepath.Join(u.Bin, "scheduler"),
 		"--kubeconfig=" + u.Layout.path("scheduler.conf"),
+		"--bind-address=" + u.Spec.HostIP().String(),
 	}})
 }
 
@@ -249,13 +252,13 @@ func (u *Up) startKubelet(ctx context.Context, i int) error {
 		"--node-ip=" + u.Spec.NodeIP(i).String(),
 		"--cluster-dns=" + u.Spec.DNSIP().String(),
 		"--cluster-domain=" + u.Spec.Domain,
-		"--cgroup-root=/" + cgroupRoot + "/" + name,
+		"--cgroup-root=/" + u.Spec.cgroup() + "/" + name,
 		"--resolv-conf=" + resolv,
 	}
 	if u.Mirrors != "" {
 		args = append(args, "--registry-config-dir="+u.Mirrors)
 	}
-	return u.start(process{name: name + "-kubelet", namespace: nodeNamespace(name), args: args})
+	return u.start(process{name: name + "-kubelet", namespace: u.Spec.nodeNamespace(name), args: args})
 }
 
 // resolvConf is the file the nodes resolve outside names with. A resolver on
@@ -326,7 +329,7 @@ func (u *Up) nodesReady(ctx context.Context) (string, error) {
 func (u *Up) routeToPods(node *corev1.Node, cidr netip.Prefix) error {
 	for _, a := range node.Status.Addresses {
 		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && u.Spec.NodeCIDR.Contains(addr) {
-			return routeVia(cidr, addr)
+			return u.Spec.routeVia(cidr, addr)
 		}
 	}
 	return nil
@@ -345,11 +348,12 @@ func NodeReady(n *corev1.Node) bool {
 func (u *Up) startProxies(ctx context.Context) (string, error) {
 	for i := 1; i <= u.Spec.Nodes; i++ {
 		name := NodeName(i)
-		err := u.start(process{name: name + "-proxy", namespace: nodeNamespace(name), args: []string{
+		err := u.start(process{name: name + "-proxy", namespace: u.Spec.nodeNamespace(name), args: []string{
 			filepath.Join(u.Bin, "proxy"),
 			"--kubeconfig=" + u.Layout.path("proxy.conf"),
 			"--hostname-override=" + name,
 			"--cluster-cidr=" + u.Spec.PodCIDR.String(),
+			"--service-cidr=" + u.Spec.ServiceCIDR.String(),
 			"--proxy-mode=" + u.Spec.ProxyMode,
 			"--cluster-dns=" + u.Spec.DNSIP().String(),
 			"--cluster-domain=" + u.Spec.Domain,
