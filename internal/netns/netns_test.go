@@ -4,9 +4,11 @@ package netns_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/skeg-dev/skeg/internal/netns"
@@ -100,4 +102,13 @@ func inode(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return stat
+}
+
+// identity names a namespace by device and inode, as namespaces(7) says to.
+func identity(info os.FileInfo) (string, error) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", errors.New("no inode for file")
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
 }

@@ -61,8 +61,11 @@ func (n *Network) loadRecords() error {
 	}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok {
-			continue // a temporary file of a write that did not end
+		if !ok { // a temporary file of a write that did not end
+			if err := os.Remove(filepath.Join(n.recordDir(), e.Name())); err != nil {
+				return fmt.Errorf("remove unfinished pod record: %w", err)
+			}
+			continue
 		}
 		data, err := os.ReadFile(filepath.Join(n.recordDir(), e.Name()))
 		if err != nil {

@@ -13,6 +13,8 @@ import (
 // configMap shows the keys of a ConfigMap as files.
 type configMap struct{ source *source }
 
+func newConfigMap(s *source) Driver { return &configMap{source: s} }
+
 func (*configMap) Name() string { return "kubernetes.io/configmap" }
 
 func (*configMap) Match(v *corev1.Volume) bool { return v.ConfigMap != nil }

@@ -16,6 +16,8 @@ const contentTmpfs = "mode=0777"
 // downwardAPI shows facts about the Pod as files in memory.
 type downwardAPI struct{ source *source }
 
+func newDownwardAPI(s *source) Driver { return &downwardAPI{source: s} }
+
 func (*downwardAPI) Name() string { return "kubernetes.io/downward-api" }
 
 func (*downwardAPI) Match(v *corev1.Volume) bool { return v.DownwardAPI != nil }

@@ -17,6 +17,8 @@ import (
 // Limits on disk are for eviction; in memory the file system has them.
 type emptyDir struct{}
 
+func newEmptyDir() Driver { return &emptyDir{} }
+
 func (*emptyDir) Name() string { return "kubernetes.io/empty-dir" }
 
 func (*emptyDir) Match(v *corev1.Volume) bool { return v.EmptyDir != nil }

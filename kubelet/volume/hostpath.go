@@ -16,6 +16,8 @@ import (
 // never removed.
 type hostPath struct{}
 
+func newHostPath() Driver { return &hostPath{} }
+
 func (*hostPath) Name() string { return "kubernetes.io/host-path" }
 
 func (*hostPath) Match(v *corev1.Volume) bool { return v.HostPath != nil }

@@ -20,6 +20,8 @@ type projected struct {
 	tokens *tokens
 }
 
+func newProjected(s *source, t *tokens) Driver { return &projected{source: s, tokens: t} }
+
 func (*projected) Name() string { return "kubernetes.io/projected" }
 
 func (*projected) Match(v *corev1.Volume) bool { return v.Projected != nil }

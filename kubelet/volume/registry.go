@@ -2,15 +2,15 @@
 
 package volume
 
-// drivers lists all types of volumes; the first that matches serves.
+// drivers lists all types of volumes for New; the first that matches serves.
 func drivers(config Config) []Driver {
 	content := &source{config: config}
 	return []Driver{
-		&emptyDir{},
-		&hostPath{},
-		&configMap{source: content},
-		&secret{source: content},
-		&downwardAPI{source: content},
-		&projected{source: content, tokens: newTokens(config)},
+		newEmptyDir(),
+		newHostPath(),
+		newConfigMap(content),
+		newSecret(content),
+		newDownwardAPI(content),
+		newProjected(content, newTokens(config)),
 	}
 }

@@ -12,6 +12,8 @@ import (
 // secret shows the keys of a Secret as files in memory.
 type secret struct{ source *source }
 
+func newSecret(s *source) Driver { return &secret{source: s} }
+
 func (*secret) Name() string { return "kubernetes.io/secret" }
 
 func (*secret) Match(v *corev1.Volume) bool { return v.Secret != nil }
