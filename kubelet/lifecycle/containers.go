@@ -128,6 +128,10 @@ func (k *Containers) Start(ctx context.Context, pod *Pod, c *corev1.Container, a
 	k.event(pod.API, c, "Created", "Container created")
 	if err := k.Runtime.Start(ctx, id); err != nil {
 		k.warn(pod.API, c, "Failed", "Error: "+err.Error())
+		if !errors.Is(err, container.ErrStart) {
+			// The runtime could not try; the attempt is still to be made.
+			return &StartError{Reason: CreateContainerFailed, Message: err.Error()}
+		}
 		return &StartError{Reason: RunContainerFailed, Message: err.Error()}
 	}
 	k.event(pod.API, c, "Started", "Container started")

@@ -190,7 +190,7 @@ func (n *Node) setCondition(status *corev1.NodeStatus, condition corev1.NodeCond
 		}
 		if old.Status == condition.Status {
 			condition.LastTransitionTime = old.LastTransitionTime
-		} else {
+		} else if beat {
 			n.cfg.Logger.Info("node condition changed", "condition", condition.Type, "status", condition.Status, "reason", condition.Reason)
 		}
 		if !beat {

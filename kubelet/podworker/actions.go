@@ -214,13 +214,24 @@ func (w *worker) startFailed(name string, attempt int, err error) {
 		if start.RetryAfter > 0 {
 			waiting.RetryAt = now.Add(start.RetryAfter)
 		}
-		if start.Reason == lifecycle.RunContainerFailed || start.Reason == lifecycle.PostStartHookFailed {
+		switch start.Reason {
+		case lifecycle.PostStartHookFailed:
 			// The attempt has been made; restart policy and back-off decide.
 			waiting.RetryAt = time.Time{}
+		case lifecycle.RunContainerFailed:
+			waiting.RetryAt = time.Time{}
+			// The same, but its record may still be on the way.
+			w.merge(container.Status{
+				ID: container.ID{Pod: w.uid, Name: name, Attempt: attempt}, State: container.Exited, FinishedAt: now,
+				ExitCode: startErrorExitCode, Reason: "StartError", Message: start.Message,
+			}, false)
 		}
 	}
 	w.waiting[name] = waiting
 }
+
+// startErrorExitCode is how runtimes report a process that could not be started.
+const startErrorExitCode = 128
 
 // stopContainer stops one container; a stop under way is replaced if the new
 // deadline is earlier.
