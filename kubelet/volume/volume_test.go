@@ -61,7 +61,9 @@ func newNode(t *testing.T, existing ...runtime.Object) *node {
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}
 		},
-		Env: func(context.Context, *corev1.Pod, *corev1.Container) ([]string, error) { return []string{"WHO=me"}, nil },
+		Env: func(context.Context, *corev1.Pod, *corev1.Container) ([]string, error) {
+			return []string{"WHO=me"}, nil
+		},
 	})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
