@@ -137,9 +137,6 @@ type ProbeTarget struct {
 // are false.
 type ProbeResults struct {
 	Started, Ready bool
-	// Pending: a startup or readiness probe has given no result yet, so that
-	// Started or Ready are false for want of one.
-	Pending bool
 	// StartupFailed, LivenessFailed: the threshold is exceeded, restart it.
 	StartupFailed, LivenessFailed bool
 }
@@ -148,7 +145,9 @@ type ProbeResults struct {
 // given to its constructor (wake this Pod).
 type Probes interface {
 	// Ensure starts the workers of a running container, once; repeated calls
-	// with the same ID do nothing (Pod and Container may be newer objects).
+	// with the same ID only bring newer objects. Until the first result, what
+	// the Pod's status said of the same start of the container holds, so that
+	// a kubelet restart takes no endpoint out of service.
 	Ensure(target ProbeTarget)
 	// Results of a container; without workers (not ensured) all false.
 	Results(id container.ID) ProbeResults

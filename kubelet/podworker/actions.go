@@ -134,10 +134,8 @@ func (w *worker) save(final *corev1.PodStatus) {
 
 func (w *worker) startUpdate(ctx context.Context) {
 	w.updated, w.updating = false, true
-	place := *w.place
-	place.API = w.pod
-	w.place = &place
-	w.background(func() error { return w.cfg.Hooks.Update(ctx, &place) }, func(err error) {
+	place := w.current()
+	w.background(func() error { return w.cfg.Hooks.Update(ctx, place) }, func(err error) {
 		w.updating = false
 		if err != nil && ctx.Err() == nil {
 			w.logger.Warn("following pod update", "error", err)
@@ -168,10 +166,9 @@ func (w *worker) startContainer(ctx context.Context, s Start, now time.Time) {
 		w.crashes.restarted(name, now)
 	}
 	ctx, end := w.begin(ctx, name, Starting, time.Time{})
-	place := *w.place
-	place.API = w.pod
+	place := w.current()
 	w.background(func() error {
-		return w.cfg.Containers.Start(ctx, &place, s.Container, s.Attempt)
+		return w.cfg.Containers.Start(ctx, place, s.Container, s.Attempt)
 	}, func(err error) {
 		cancelled := ctx.Err() != nil
 		end()
@@ -246,12 +243,11 @@ func (w *worker) stopContainer(ctx context.Context, request lifecycle.StopReques
 	}
 	w.logger.Info("stopping container", "container", name, "attempt", request.ID.Attempt, "why", request.Message)
 	ctx, end := w.begin(ctx, name, Stopping, request.Deadline)
-	place := *w.place
-	place.API = w.pod
+	place := w.current()
 	exited := make(chan struct{})
 	w.exits[request.ID] = exited
 	w.background(func() error {
-		if err := w.cfg.Containers.Stop(ctx, &place, request); err != nil {
+		if err := w.cfg.Containers.Stop(ctx, place, request); err != nil {
 			return err
 		}
 		w.awaitExit(ctx, exited)

@@ -3,6 +3,7 @@ package podworker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -204,8 +205,13 @@ func (p *Pool) add(pod *corev1.Pod) {
 func (w *worker) apply(pod *corev1.Pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if pod.Generation != w.pod.Generation || pod.ResourceVersion != w.pod.ResourceVersion || pod.ResourceVersion == "" {
-		w.updated = true
+	// The kubelet's own status writes come back here too and change nothing.
+	old := w.pod
+	if pod.Generation != old.Generation || !maps.Equal(pod.Labels, old.Labels) || !maps.Equal(pod.Annotations, old.Annotations) {
+		w.updated, w.refollow = true, true
+	}
+	if (pod.DeletionTimestamp == nil) != (old.DeletionTimestamp == nil) {
+		w.refollow = true
 	}
 	w.pod = pod
 	w.keepForeign(pod)

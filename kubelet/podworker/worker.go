@@ -51,7 +51,9 @@ type worker struct {
 	first     map[string]int
 	messages  map[container.ID]string
 	following map[container.ID]bool
-	told      map[container.ID]bool // BackOff events
+	// refollow: the hooks shall see the newer object.
+	refollow bool
+	told     map[container.ID]bool // BackOff events
 	// exits are closed when the container's end is reported.
 	exits map[container.ID]chan struct{}
 
@@ -297,18 +299,17 @@ func (w *worker) view(now time.Time) View {
 	return v
 }
 
-// probed is what the probes say of a running container. Until they have said
-// anything, one that ran before the kubelet restarted stays what it was, so
-// that a restart takes no endpoint out of service.
+// probed is what the probes say of a running container. Until they follow it,
+// one that ran before the kubelet restarted stays what it was, so that a
+// restart takes no endpoint out of service.
 func (w *worker) probed(id container.ID) lifecycle.ProbeResults {
-	results := w.cfg.Probes.Results(id)
-	if w.following[id] && !results.Pending {
-		return results
+	if w.following[id] {
+		return w.cfg.Probes.Results(id)
 	}
+	var results lifecycle.ProbeResults
 	for _, list := range [][]corev1.ContainerStatus{w.reported.ContainerStatuses, w.reported.InitContainerStatuses} {
 		if old := findStatus(list, id.Name); old != nil && old.State.Running != nil && old.ContainerID == ContainerID(id) {
-			results.Ready = results.Ready || old.Ready
-			results.Started = results.Started || (old.Started != nil && *old.Started)
+			results.Ready, results.Started = old.Ready, old.Started != nil && *old.Started
 		}
 	}
 	return results
@@ -334,9 +335,9 @@ func (w *worker) follow(ctx context.Context, v View) {
 	for id, seen := range w.observed {
 		running := seen.status.State == container.Running
 		switch {
-		case running && !w.following[id] && w.prepared:
+		case running && w.prepared && (!w.following[id] || w.refollow):
 			w.following[id] = true
-			if err := w.cfg.Hooks.Started(ctx, w.place, seen.status); err != nil {
+			if err := w.cfg.Hooks.Started(ctx, w.current(), seen.status); err != nil {
 				w.logger.Warn("following container", "container", id.Name, "error", err)
 			}
 			v.Probes[id] = w.probed(id)
@@ -345,6 +346,17 @@ func (w *worker) follow(ctx context.Context, v View) {
 			w.cfg.Probes.Forget(id)
 		}
 	}
+	w.refollow = false
+}
+
+// current is the place with the newest object.
+func (w *worker) current() *lifecycle.Pod {
+	if w.place.API != w.pod {
+		place := *w.place
+		place.API = w.pod
+		w.place = &place
+	}
+	return w.place
 }
 
 // report derives and hands over the status.

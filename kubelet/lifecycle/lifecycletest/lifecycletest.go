@@ -189,13 +189,20 @@ func (n *Node) Files(context.Context, *corev1.Pod, *corev1.Container, string, li
 func (n *Node) Ensure(target lifecycle.ProbeTarget) {
 	n.Lock()
 	defer n.Unlock()
-	if _, ok := n.probes[target.ID]; !ok {
-		n.probes[target.ID] = lifecycle.ProbeResults{
-			Started: target.Container.StartupProbe == nil,
-			Ready:   target.Container.ReadinessProbe == nil,
-			Pending: target.Container.StartupProbe != nil || target.Container.ReadinessProbe != nil,
+	if _, ok := n.probes[target.ID]; ok {
+		return
+	}
+	results := lifecycle.ProbeResults{
+		Started: target.Container.StartupProbe == nil,
+		Ready:   target.Container.ReadinessProbe == nil,
+	}
+	for i := range target.Pod.Status.ContainerStatuses {
+		old := &target.Pod.Status.ContainerStatuses[i]
+		if old.Name == target.ID.Name && int(old.RestartCount) == target.ID.Attempt && old.State.Running != nil {
+			results.Ready = results.Ready || old.Ready
 		}
 	}
+	n.probes[target.ID] = results
 }
 
 // Results implements lifecycle.Probes.
