@@ -1,14 +1,19 @@
 package app
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
+	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/skeg-dev/skeg/apiserver/handler"
+	"github.com/skeg-dev/skeg/apiserver/etcdserver"
 	"github.com/skeg-dev/skeg/apiserver/resource"
 	"github.com/skeg-dev/skeg/apiserver/store"
-	"github.com/skeg-dev/skeg/apiserver/store/memory"
+	"github.com/skeg-dev/skeg/apiserver/store/etcd"
 	"github.com/skeg-dev/skeg/internal/component"
 )
 
@@ -19,17 +24,69 @@ type storage struct {
 	checks []component.Check
 }
 
-func newStorage(o *Options, definitions []*resource.Definition, logger *slog.Logger) (*storage, error) {
-	s := &storage{stores: map[schema.GroupResource]store.Store{}}
-	rev := &memory.Revisions{}
+// newStorage makes one store per stored kind on an etcd.
+func newStorage(o *Options, client *clientv3.Client, definitions []*resource.Definition, logger *slog.Logger) (*storage, error) {
+	interval := o.Etcd.CompactionInterval
+	if interval == 0 {
+		interval = -1 // the flag's 0 is for ever
+	}
+	s := &storage{
+		stores: map[schema.GroupResource]store.Store{},
+		parts: []component.Part{{Name: "compactor", Runnable: &etcd.Compactor{
+			Client: client, Interval: interval, Logger: logger,
+		}}},
+		checks: []component.Check{{Name: "etcd", Probe: func(ctx context.Context) error {
+			return etcdserver.Check(ctx, client) //nolint:wrapcheck // says what
+		}}},
+	}
 	for _, d := range definitions {
-		if d.NewList != nil && d.Stored == nil {
-			s.stores[d.GroupVersionResource().GroupResource()] = memory.New(memory.Config{Revisions: rev})
+		if d.NewList == nil || d.Stored != nil {
+			continue
 		}
+		kept, err := newStore(o, client, d, logger)
+		if err != nil {
+			return nil, err
+		}
+		s.stores[d.GroupVersionResource().GroupResource()] = kept
 	}
 	return s, nil
 }
 
-func newHooks(o *Options, s *storage, logger *slog.Logger) (map[string]handler.Hook, []component.Part, error) {
-	return nil, nil, nil
+func newStore(o *Options, client *clientv3.Client, d *resource.Definition, logger *slog.Logger) (store.Store, error) {
+	codec, err := etcd.NewCodec(d.New())
+	if err != nil {
+		return nil, fmt.Errorf("keep %s: %w", d.Resource, err)
+	}
+	prefix := d.StorePrefix
+	if prefix == "" {
+		prefix = d.Resource
+	}
+	ttl := time.Duration(d.TTLSeconds) * time.Second
+	if d.Resource == "events" {
+		ttl = o.EventTTL
+	}
+	kept, err := etcd.New(etcd.Config{
+		Client: client, Prefix: o.Etcd.Prefix, StorePrefix: prefix, New: d.New,
+		Codec: defaulting{Codec: codec, apply: d.Default}, TTL: ttl, Logger: logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("keep %s: %w", d.Resource, err)
+	}
+	return kept, nil
+}
+
+// defaulting applies a kind's defaults to what comes out of the store, which
+// an older server may have written without them.
+type defaulting struct {
+	etcd.Codec
+	apply func(obj runtime.Object) // may be nil
+}
+
+// Decode implements etcd.Codec.
+func (d defaulting) Decode(data []byte, into runtime.Object) (bool, error) {
+	canonical, err := d.Codec.Decode(data, into)
+	if err == nil && d.apply != nil {
+		d.apply(into)
+	}
+	return canonical, err //nolint:wrapcheck // says what
 }

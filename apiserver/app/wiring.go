@@ -12,8 +12,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -26,13 +28,16 @@ import (
 	"github.com/skeg-dev/skeg/internal/pki"
 )
 
-// Server is an API server, built and not yet running.
+// Server is an API server, built and not yet running. It consists of etcd (or
+// the connection to one) and, built once that is ready, of all the rest.
 type Server struct {
+	options  *Options
+	where    place
 	group    *component.Group
 	health   *component.Health
-	listener *component.Server
 	loopback *loopback
 	files    *bootstrap.Files
+	logger   *slog.Logger
 }
 
 // place is where the server is reached.
@@ -42,28 +47,41 @@ type place struct {
 	serviceIPs []net.IP
 }
 
-// New builds a server. It makes what is missing on disk (certificates, keys,
+// address is "host:port".
+func (p place) address() string { return net.JoinHostPort(p.advertised.String(), strconv.Itoa(p.port)) }
+
+// New prepares a server. It makes what is missing on disk (certificates, keys,
 // kubeconfigs) and opens nothing else.
 func New(o *Options, logger *slog.Logger) (*Server, error) {
 	where, err := o.place()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{health: component.NewHealth(), loopback: newLoopback()}
+	s := &Server{options: o, where: where, health: component.NewHealth(), loopback: newLoopback(), logger: logger}
 	s.files, err = bootstrap.Ensure(bootstrap.Config{
-		CertDir: o.PKIDir, KubeconfigDir: o.KubeconfigDir,
-		Server:           "https://" + net.JoinHostPort(where.advertised.String(), strconv.Itoa(where.port)),
+		CertDir: o.PKIDir, KubeconfigDir: o.KubeconfigDir, Server: "https://" + where.address(),
 		AdvertiseAddress: where.advertised, ServiceIPs: where.serviceIPs, ClusterDomain: o.ClusterDomain,
 		ExtraSANs: o.ExternalHostnames, Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare certificates: %w", err)
 	}
-	definitions := api.Registry()
-	kept, err := newStorage(o, definitions, logger)
+	database := newDatabase(o, logger)
+	s.group = &component.Group{Logger: logger, Parts: []component.Part{
+		{Name: "etcd", Runnable: database},
+		{Name: "server", Runnable: &late{build: func() (*component.Group, error) { return s.build(database.Client()) }}},
+	}}
+	return s, nil
+}
+
+// build makes everything that needs etcd, in start order.
+func (s *Server) build(client *clientv3.Client) (*component.Group, error) {
+	o, logger, definitions := s.options, s.logger, api.Registry()
+	kept, err := newStorage(o, client, definitions, logger)
 	if err != nil {
 		return nil, err
 	}
+	s.health.Add(kept.checks...)
 	r := newReader(definitions, kept.stores)
 	secrets, err := o.keys(s.files)
 	if err != nil {
@@ -79,36 +97,30 @@ func New(o *Options, logger *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	hooks, hookParts, err := newHooks(o, kept, logger)
+	hooks, err := newHooks(o, kept)
 	if err != nil {
 		return nil, err
 	}
 	stop := make(chan struct{})
 	handler, err := (&assembly{
 		options: o, definitions: definitions, stores: kept.stores, reader: r, authn: who, authz: may, hooks: hooks,
-		kubelets: kubelets, address: net.JoinHostPort(where.advertised.String(), strconv.Itoa(where.port)),
-		health: s.health, stop: stop, logger: logger,
+		kubelets: kubelets, address: s.where.address(), health: s.health, stop: stop, logger: logger,
 		openapi: openapi.New(openapi.Config{Definitions: definitions, Version: component.Version}),
 	}).build()
 	if err != nil {
 		return nil, err
 	}
-	s.health.Add(kept.checks...)
-	parts := append(kept.parts, s.certificateParts()...)
-	parts = append(parts, kubeletParts...)
-	parts = append(parts, may.parts...)
-	serving, err := s.serving(o, handler, stop, secrets.clientCA, logger)
+	serving, err := s.serving(handler, stop, secrets.clientCA)
 	if err != nil {
 		return nil, err
 	}
-	parts = append(parts, serving...)
-	parts = append(parts, hookParts...)
-	first, err := s.firstObjects(where, logger)
+	first, err := s.firstObjects()
 	if err != nil {
 		return nil, err
 	}
-	s.group = &component.Group{Parts: append(parts, first...), Logger: logger}
-	return s, nil
+	return &component.Group{Logger: logger, Parts: slices.Concat(
+		kept.parts, s.certificateParts(), kubeletParts, may.parts, serving, first,
+	)}, nil
 }
 
 // place finds out under which address and port the cluster reaches the server.
@@ -175,7 +187,8 @@ func (s *Server) certificateParts() []component.Part {
 }
 
 // serving is the listener, the loopback, and what ends watches before them.
-func (s *Server) serving(o *Options, h http.Handler, stop chan struct{}, clientCA func() *x509.CertPool, logger *slog.Logger) ([]component.Part, error) {
+func (s *Server) serving(h http.Handler, stop chan struct{}, clientCA func() *x509.CertPool) ([]component.Part, error) {
+	o, logger := s.options, s.logger
 	options := o.Serving
 	if options.CertFile == "" {
 		options.CertFile, options.KeyFile = o.pki("", "apiserver.crt"), o.pki("", "apiserver.key")
@@ -188,20 +201,21 @@ func (s *Server) serving(o *Options, h http.Handler, stop chan struct{}, clientC
 	// answers with a Status instead of a broken handshake.
 	config.ClientAuth = tls.RequestClientCert
 	config.ClientCAs = clientCA()
-	s.listener = component.NewServer(component.ServerConfig{
+	listener := component.NewServer(component.ServerConfig{
 		Name: "apiserver", Address: options.BindAddress, Port: options.Port, Listener: o.Listener,
 		TLS: config, Handler: h, Logger: logger,
 	})
 	return []component.Part{
 		{Name: "tls-files", Runnable: source},
 		{Name: "loopback", Runnable: s.loopback.serve(h, logger)},
-		{Name: "listener", Runnable: s.listener},
+		{Name: "listener", Runnable: listener},
 		{Name: "draining", Runnable: draining{health: s.health, stop: stop, delay: o.ShutdownDelay}},
 	}, nil
 }
 
 // firstObjects make what an empty cluster needs, through the API.
-func (s *Server) firstObjects(where place, logger *slog.Logger) ([]component.Part, error) {
+func (s *Server) firstObjects() ([]component.Part, error) {
+	where, logger := s.where, s.logger
 	client, err := kubernetes.NewForConfig(s.loopback.config())
 	if err != nil {
 		return nil, fmt.Errorf("make loopback client: %w", err)
