@@ -74,7 +74,7 @@ type Image struct {
 // Config of a Store.
 type Config struct {
 	Root string // the kubelet's directory; the store is in its images/. Required.
-	// RegistryConfigDir holds certs.d/<registry>/hosts.toml; "" is none.
+	// RegistryConfigDir holds <registry>/hosts.toml; "" is none.
 	RegistryConfigDir string
 	// ParallelLayers is how many layers are downloaded and unpacked at once in
 	// all pulls together; 0 is 3, as containerd has it.
