@@ -15,11 +15,12 @@ import (
 // LinkName is the link that holds the DNS addresses on a node.
 const LinkName = "skeg-dns"
 
-// EnsureAddresses gives the node the addresses, on a dummy link of our own, so
+// EnsureAddresses gives the node the addresses, on a link of our own (a bridge
+// without ports: every node has bridges, not every kernel has dummy links), so
 // that Pods reach this node's server. Addresses of an earlier configuration
 // are removed.
 func EnsureAddresses(addrs []netip.Addr) error {
-	err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: LinkName}})
+	err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: LinkName}})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add link %s: %w", LinkName, err)
 	}
