@@ -8,12 +8,16 @@ import (
 	"github.com/skeg-dev/skeg/controller-manager/controllers/certapprover"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/certcleaner"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/certsigner"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/clusterrole"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/cronjob"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/daemonset"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/deployment"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/disruption"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/endpoints"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/endpointslice"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/endpointslicemirroring"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/garbagecollector"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/job"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/namespace"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/nodeipam"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/nodelifecycle"
@@ -23,6 +27,8 @@ import (
 	"github.com/skeg-dev/skeg/controller-manager/controllers/serviceaccount"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/statefulset"
 	"github.com/skeg-dev/skeg/controller-manager/controllers/tainteviction"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/tokencleaner"
+	"github.com/skeg-dev/skeg/controller-manager/controllers/ttlafterfinished"
 	"github.com/skeg-dev/skeg/controller-manager/reconcile"
 )
 
@@ -110,6 +116,19 @@ func registry() []entry {
 			build: func(b *builder) (reconcile.Reconciler, error) { return statefulset.New(b.env) }},
 		{name: "daemonset-controller", aliases: []string{"daemonset"}, reads: list{in("apps", "daemonsets"), revisions, pods, nodes}, workers: "daemonset",
 			build: func(b *builder) (reconcile.Reconciler, error) { return daemonset.New(b.env) }},
+		{name: "job-controller", aliases: []string{"job"}, reads: list{in("batch", "jobs"), pods}, workers: "job",
+			build: func(b *builder) (reconcile.Reconciler, error) { return job.New(b.env) }},
+		{name: "cronjob-controller", aliases: []string{"cronjob"}, reads: list{in("batch", "cronjobs"), in("batch", "jobs")}, workers: "cron-job",
+			build: func(b *builder) (reconcile.Reconciler, error) { return cronjob.New(b.env) }},
+		{name: "ttl-after-finished-controller", aliases: []string{"ttl-after-finished"}, reads: list{in("batch", "jobs")}, workers: "ttl-after-finished",
+			build: func(b *builder) (reconcile.Reconciler, error) { return ttlafterfinished.New(b.env), nil }},
+		{name: "disruption-controller", aliases: []string{"disruption"},
+			reads: list{in("policy", "poddisruptionbudgets"), pods, replicaSets, deployments, in("apps", "statefulsets"), core("replicationcontrollers")},
+			build: func(b *builder) (reconcile.Reconciler, error) { return disruption.New(b.env), nil }},
+		{name: "clusterrole-aggregation-controller", aliases: []string{"clusterrole-aggregation"}, reads: list{in("rbac.authorization.k8s.io", "clusterroles")},
+			build: func(b *builder) (reconcile.Reconciler, error) { return clusterrole.New(b.env), nil }},
+		{name: "token-cleaner-controller", aliases: []string{"tokencleaner"}, reads: list{core("secrets")},
+			build: func(b *builder) (reconcile.Reconciler, error) { return tokencleaner.New(b.env), nil }},
 		{name: "endpointslice-controller", aliases: []string{"endpointslice"}, reads: list{services, pods, nodes, slicesOf}, workers: "service-endpoint",
 			build: func(b *builder) (reconcile.Reconciler, error) {
 				return endpointslice.New(b.env, b.options.EndpointsPerSlice), nil
