@@ -74,7 +74,8 @@ func (p Program) main(parent context.Context, args []string, stdout, stderr io.W
 	limitMemory("/")
 	ctx, cancel := signals(ContextLogger(parent, logger))
 	defer cancel()
-	context.AfterFunc(ctx, func() { notify("STOPPING=1") })
+	quiet := context.AfterFunc(ctx, func() { notify("STOPPING=1") })
+	defer quiet() // who ends by itself is gone before systemd could be told
 	if interval := watchdogInterval(); interval > 0 {
 		go watchdog(ctx, interval, p.Alive)
 	}
