@@ -7,12 +7,14 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/skeg-dev/skeg/apiserver/etcdserver"
 	"github.com/skeg-dev/skeg/apiserver/resource"
 	"github.com/skeg-dev/skeg/apiserver/store"
+	"github.com/skeg-dev/skeg/apiserver/store/cache"
 	"github.com/skeg-dev/skeg/apiserver/store/etcd"
 	"github.com/skeg-dev/skeg/internal/component"
 )
@@ -39,6 +41,7 @@ func newStorage(o *Options, client *clientv3.Client, definitions []*resource.Def
 			return etcdserver.Check(ctx, client) //nolint:wrapcheck // says what
 		}}},
 	}
+	all := &caches{}
 	for _, d := range definitions {
 		if d.NewList == nil || d.Stored != nil {
 			continue
@@ -47,12 +50,39 @@ func newStorage(o *Options, client *clientv3.Client, definitions []*resource.Def
 		if err != nil {
 			return nil, err
 		}
-		s.stores[d.GroupVersionResource().GroupResource()] = kept
+		name := d.GroupVersionResource().GroupResource()
+		cached := cache.New(kept, cache.Config{Name: name.String(), Logger: logger})
+		s.stores[name] = cached
+		all.members = append(all.members, cached)
 	}
+	s.parts = append(s.parts, component.Part{Name: "caches", Runnable: all})
+	s.checks = append(s.checks, component.Check{Name: "watch-cache", Probe: func(context.Context) error { return all.Ready() }})
 	return s, nil
 }
 
-func newStore(o *Options, client *clientv3.Client, d *resource.Definition, logger *slog.Logger) (store.Store, error) {
+// caches run side by side: none needs another.
+type caches struct{ members []*cache.Cache }
+
+// Run runs all caches until ctx ends or one of them does.
+func (c *caches) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, member := range c.members {
+		group.Go(func() error { return member.Run(ctx) })
+	}
+	return group.Wait() //nolint:wrapcheck // names the resource
+}
+
+// Ready is nil once all are filled.
+func (c *caches) Ready() error {
+	for _, member := range c.members {
+		if err := member.Ready(); err != nil {
+			return err //nolint:wrapcheck // says what
+		}
+	}
+	return nil
+}
+
+func newStore(o *Options, client *clientv3.Client, d *resource.Definition, logger *slog.Logger) (*etcd.Store, error) {
 	codec, err := etcd.NewCodec(d.New())
 	if err != nil {
 		return nil, fmt.Errorf("keep %s: %w", d.Resource, err)
