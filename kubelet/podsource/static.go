@@ -71,7 +71,7 @@ func (s *Static) notify(ctx context.Context) <-chan struct{} {
 		return changes
 	}
 	file := os.NewFile(uintptr(fd), "inotify")
-	const mask = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_CREATE
+	const mask = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
 	if _, err := unix.InotifyAddWatch(fd, s.Path, mask); err != nil {
 		s.Logger.Warn("following manifests by time only", "error", errors.Join(err, file.Close()))
 		return changes
