@@ -83,7 +83,7 @@ func (a *assembly) build() (http.Handler, error) {
 	return filter.Chain(filter.Config{
 		Authenticator: a.authn, Authorizer: a.authz, RequestTimeout: a.options.RequestTimeout,
 		MaxInFlight: a.options.MaxInFlight, MaxMutatingInFlight: a.options.MaxMutatingInFlight,
-		Metrics: filter.NewMetrics(), Logger: a.logger,
+		Metrics: filter.RegisterMetrics(), Logger: a.logger,
 	}, router), nil
 }
 

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/skeg-dev/skeg/apiserver/etcdserver"
 	"github.com/skeg-dev/skeg/internal/component"
 )
@@ -19,7 +17,7 @@ type database interface {
 	component.Runnable
 	Ready() error
 	// Client is not nil once Ready returns nil.
-	Client() *clientv3.Client
+	Client() *etcdserver.Client
 }
 
 func newDatabase(o *Options, logger *slog.Logger) database {
@@ -38,7 +36,7 @@ func newDatabase(o *Options, logger *slog.Logger) database {
 type remote struct {
 	config etcdserver.DialConfig
 	mu     sync.Mutex // guards client
-	client *clientv3.Client
+	client *etcdserver.Client
 }
 
 // Run connects, and disconnects when ctx ends.
@@ -58,7 +56,7 @@ func (r *remote) Run(ctx context.Context) error {
 }
 
 // Client implements database.
-func (r *remote) Client() *clientv3.Client {
+func (r *remote) Client() *etcdserver.Client {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.client

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,7 +26,7 @@ type storage struct {
 }
 
 // newStorage makes one store per stored kind on an etcd.
-func newStorage(o *Options, client *clientv3.Client, definitions []*resource.Definition, logger *slog.Logger) (*storage, error) {
+func newStorage(o *Options, client *etcdserver.Client, definitions []*resource.Definition, logger *slog.Logger) (*storage, error) {
 	interval := o.Etcd.CompactionInterval
 	if interval == 0 {
 		interval = -1 // the flag's 0 is for ever
@@ -82,7 +81,7 @@ func (c *caches) Ready() error {
 	return nil
 }
 
-func newStore(o *Options, client *clientv3.Client, d *resource.Definition, logger *slog.Logger) (*etcd.Store, error) {
+func newStore(o *Options, client *etcdserver.Client, d *resource.Definition, logger *slog.Logger) (*etcd.Store, error) {
 	codec, err := etcd.NewCodec(d.New())
 	if err != nil {
 		return nil, fmt.Errorf("keep %s: %w", d.Resource, err)

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/skeg-dev/skeg/apiserver/api"
 	"github.com/skeg-dev/skeg/apiserver/bootstrap"
+	"github.com/skeg-dev/skeg/apiserver/etcdserver"
 	"github.com/skeg-dev/skeg/apiserver/openapi"
 	"github.com/skeg-dev/skeg/internal/component"
 	"github.com/skeg-dev/skeg/internal/pki"
@@ -75,7 +75,7 @@ func New(o *Options, logger *slog.Logger) (*Server, error) {
 }
 
 // build makes everything that needs etcd, in start order.
-func (s *Server) build(client *clientv3.Client) (*component.Group, error) {
+func (s *Server) build(client *etcdserver.Client) (*component.Group, error) {
 	o, logger, definitions := s.options, s.logger, api.Registry()
 	kept, err := newStorage(o, client, definitions, logger)
 	if err != nil {

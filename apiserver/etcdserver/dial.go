@@ -19,6 +19,10 @@ const (
 	keepAliveTimeout = 10 * time.Second
 )
 
+// Client is what Server.Client and Dial return, for those who hand it on to
+// store/etcd and make no calls with it themselves.
+type Client = clientv3.Client
+
 // DialConfig names an external etcd.
 type DialConfig struct {
 	// Endpoints are URLs; required.

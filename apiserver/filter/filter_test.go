@@ -40,7 +40,7 @@ func (f rules) Authorize(_ context.Context, a authz.Attributes) (authz.Decision,
 func chain(max int, allow rules, next http.HandlerFunc) http.Handler {
 	return filter.Chain(filter.Config{
 		Authenticator: byToken{}, Authorizer: allow, RequestTimeout: time.Minute,
-		MaxInFlight: max, MaxMutatingInFlight: max, Metrics: filter.NewMetrics(), Logger: slog.New(slog.DiscardHandler),
+		MaxInFlight: max, MaxMutatingInFlight: max, Metrics: filter.RegisterMetrics(), Logger: slog.New(slog.DiscardHandler),
 	}, next)
 }
 

@@ -125,7 +125,7 @@ func startWith(t *testing.T, contentType string, definitions []*resource.Definit
 	}
 	f.server = httptest.NewServer(filter.Chain(filter.Config{
 		Authenticator: everybody{}, Authorizer: everybody{}, RequestTimeout: time.Minute,
-		MaxInFlight: 100, MaxMutatingInFlight: 100, Metrics: filter.NewMetrics(), Logger: logger,
+		MaxInFlight: 100, MaxMutatingInFlight: 100, Metrics: filter.RegisterMetrics(), Logger: logger,
 	}, router))
 	t.Cleanup(f.server.Close)
 	f.config = &rest.Config{Host: f.server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: contentType}}
