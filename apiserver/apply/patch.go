@@ -97,8 +97,6 @@ func (p *Patch) applyStrategic(current []byte, like any) ([]byte, error) {
 		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
 		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
 		return nil, apierrors.NewBadRequest(err.Error())
-	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList):
-		return nil, unprocessable(err)
 	case err != nil:
 		return nil, unprocessable(err)
 	}
