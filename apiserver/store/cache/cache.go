@@ -72,6 +72,9 @@ type Config struct {
 	// Replay is how many revisions of history a start reads back; 0 means
 	// 2000, negative none.
 	Replay int64
+	// IdleProgress is how often a quiet resource with watchers asks for
+	// progress; 0 means 10 s.
+	IdleProgress time.Duration
 	// Logger; nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -103,6 +106,9 @@ var _ store.Store = (*Cache)(nil)
 func New(backing Backing, config Config) *Cache {
 	if config.FreshWait <= 0 {
 		config.FreshWait = freshWait
+	}
+	if config.IdleProgress <= 0 {
+		config.IdleProgress = idleProgress
 	}
 	if config.Replay == 0 {
 		config.Replay = replay

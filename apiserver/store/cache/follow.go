@@ -103,11 +103,11 @@ func (c *Cache) follow(ctx context.Context, after int64, works func()) error {
 	}
 	defer stream.Stop()
 	p := progress{stream: stream}
-	idle := time.NewTicker(idleProgress)
+	idle := time.NewTicker(c.config.IdleProgress)
 	defer idle.Stop()
+	var again <-chan time.Time
 	for {
-		var again <-chan time.Time
-		if c.waiting.Load() > 0 || c.state.Load() == nil {
+		if again == nil && (c.waiting.Load() > 0 || c.state.Load() == nil) {
 			again = time.After(askAgain)
 		}
 		select {
@@ -122,6 +122,7 @@ func (c *Cache) follow(ctx context.Context, after int64, works func()) error {
 		case <-c.asked:
 			err = p.request()
 		case <-again:
+			again = nil
 			err = p.request()
 		case <-idle.C:
 			if c.hub.Watchers() > 0 {
