@@ -8,7 +8,8 @@ MODULES := internal $(COMPONENTS) hack
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/skeg-dev/skeg/internal/component.Build=$(VERSION)
-GOFLAGS_STATIC := -trimpath -buildvcs=false
+# The same flags as the tests', so that both share one build cache.
+GOFLAGS_STATIC := -buildvcs=false
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

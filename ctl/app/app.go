@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -75,19 +76,14 @@ commands that make, inspect and remove a cluster on this machine:
 	return root
 }
 
-// isOwn keeps kubectl's plug-in search from shadowing our own commands: it
-// runs before they are added.
+// isOwn keeps kubectl's plug-in search, which runs before our own commands are
+// added, from looking for them. Flags may come first and have values, so any
+// word counts.
 func isOwn(own []*cobra.Command, args []string) bool {
-	for _, arg := range args[1:] {
-		if strings.HasPrefix(arg, "-") {
-			continue
+	for _, c := range own {
+		if slices.Contains(args[1:], c.Name()) {
+			return true
 		}
-		for _, c := range own {
-			if c.Name() == arg {
-				return true
-			}
-		}
-		return false
 	}
 	return false
 }

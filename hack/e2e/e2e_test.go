@@ -5,6 +5,7 @@
 //
 //	make test-e2e
 //	go test ./hack/e2e -run TestHeart -keep    leave the cluster up afterwards
+//	SKEG_E2E_SLOT=3 go test ./hack/e2e ...      beside other runs, slots 0 to 9
 package e2e
 
 import (
@@ -29,6 +30,21 @@ import (
 )
 
 var keep = flag.Bool("keep", false, "leave the cluster up; a later run continues with it")
+
+// slot keeps runs on one machine apart: SKEG_E2E_SLOT, 0 to 9.
+var slot = newSlot(os.Getenv("SKEG_E2E_SLOT"))
+
+type slotValues struct{ name, nodes, pods, services, registry string }
+
+func newSlot(n string) slotValues {
+	if n == "" {
+		n = "0"
+	}
+	return slotValues{
+		name: "skege2e" + n, nodes: "10.22" + n + ".0.0/24", pods: "10.14" + n + ".0.0/16", services: "10.15" + n + ".0.0/16",
+		registry: "10.22" + n + ".0.1:5000",
+	}
+}
 
 // The cluster of this run.
 var (
@@ -73,7 +89,7 @@ func run(m *testing.M) int {
 var before host
 
 func setUp() error {
-	stateDir = filepath.Join(os.TempDir(), "skeg-e2e")
+	stateDir = filepath.Join(os.TempDir(), slot.name)
 	if !*keep {
 		if _, err := ctl(context.Background(), "down", "--state-dir", stateDir); err != nil {
 			return fmt.Errorf("remove what an earlier run left: %w", err)
@@ -83,23 +99,26 @@ func setUp() error {
 	if before, err = snapshot(); err != nil {
 		return fmt.Errorf("look at the machine: %w", err)
 	}
-	mirrors, err := startRegistry()
+	mirrors, err := writeMirrors()
 	if err != nil {
 		return err
 	}
 	started := time.Now()
-	out, err := ctl(context.Background(), "up", "--state-dir", stateDir, "--nodes", "2", "--demo", "none", "--registry-config-dir", mirrors)
+	out, err := ctl(context.Background(), "up", "--state-dir", stateDir, "--name", slot.name, "--nodes", "2", "--demo", "none",
+		"--node-cidr", slot.nodes, "--pod-cidr", slot.pods, "--service-cidr", slot.services, "--registry-config-dir", mirrors)
 	fmt.Println(out)
 	if err != nil {
-		return fmt.Errorf("ctl up: %w", err)
+		return err
 	}
 	fmt.Printf("e2e: cluster up in %.1f s\n", time.Since(started).Seconds())
 	if config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(stateDir, "admin.conf")); err != nil {
 		return err
 	}
 	config.QPS, config.Burst = 100, 200
-	client, err = kubernetes.NewForConfig(config)
-	return err
+	if client, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	return startRegistry(context.Background())
 }
 
 // tearDown removes the cluster and compares the machine with what it was. The
@@ -110,11 +129,11 @@ func tearDown(failed bool) error {
 			fmt.Fprintln(os.Stderr, "e2e: keep logs:", err)
 		}
 	}
+	stopRegistry()
 	out, err := ctl(context.Background(), "down", "--state-dir", stateDir)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	stopRegistry()
 	after, err := snapshot()
 	if err != nil {
 		return fmt.Errorf("look at the machine: %w", err)
@@ -127,7 +146,7 @@ func tearDown(failed bool) error {
 }
 
 func keepLogs() error {
-	to := filepath.Join(os.TempDir(), "skeg-e2e-logs")
+	to := stateDir + "-logs"
 	if err := os.RemoveAll(to); err != nil {
 		return err
 	}

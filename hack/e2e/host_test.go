@@ -21,14 +21,18 @@ func snapshot() (host, error) {
 		return nil, err
 	}
 	for _, l := range links {
-		h["links"] = append(h["links"], l.Attrs().Name)
+		if !others(l.Attrs().Name) {
+			h["links"] = append(h["links"], l.Attrs().Name)
+		}
 	}
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range routes {
-		h["routes"] = append(h["routes"], r.String())
+		if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil && !others(link.Attrs().Name) {
+			h["routes"] = append(h["routes"], r.String())
+		}
 	}
 	c, err := nftables.New()
 	if err != nil {
@@ -39,6 +43,9 @@ func snapshot() (host, error) {
 		return nil, err
 	}
 	for _, t := range tables {
+		if others(t.Name) {
+			continue
+		}
 		h["nftables"] = append(h["nftables"], fmt.Sprintf("%d %s", t.Family, t.Name))
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -46,14 +53,15 @@ func snapshot() (host, error) {
 		return nil, err
 	}
 	for line := range strings.Lines(string(mounts)) {
-		h["mounts"] = append(h["mounts"], strings.Fields(line)[4])
+		if point := strings.Fields(line)[4]; !othersMount(point) {
+			h["mounts"] = append(h["mounts"], point)
+		}
 	}
 	for what, pattern := range map[string]string{
-		"network namespaces": "/run/netns/*",
-		"cgroups":            "/sys/fs/cgroup/*/skeg*",
-		"unified cgroups":    "/sys/fs/cgroup/skeg*",
-		"state":              filepath.Join(os.TempDir(), "skeg-e2e"),
-		"state of `ctl up`":  "/var/lib/skeg",
+		"network namespaces": "/run/netns/" + slot.name + "-*",
+		"cgroups":            "/sys/fs/cgroup/*/" + slot.name,
+		"unified cgroups":    "/sys/fs/cgroup/" + slot.name,
+		"state":              stateDir,
 	} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
@@ -79,7 +87,27 @@ func snapshot() (host, error) {
 	return h, nil
 }
 
-// ourProcesses lists the programs that run from bin/.
+// others reports whether the name is that of another cluster made by `ctl up`
+// beside ours (<name>-host, <name>-up), whose coming and going is not ours.
+func others(name string) bool {
+	for _, suffix := range []string{"-host", "-up"} {
+		if owner, ok := strings.CutSuffix(name, suffix); ok && owner != slot.name {
+			return true
+		}
+	}
+	return false
+}
+
+// othersMount does the same for mounts: in another cluster's directory, or a
+// network namespace that is not ours.
+func othersMount(point string) bool {
+	if strings.HasPrefix(point, "/run/netns/") {
+		return !strings.HasPrefix(point, "/run/netns/"+slot.name)
+	}
+	return strings.Contains(point, "/nodes/node-") && !strings.HasPrefix(point, stateDir)
+}
+
+// ourProcesses lists the programs from bin/ that run for our cluster.
 func ourProcesses() ([]string, error) {
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
@@ -88,7 +116,10 @@ func ourProcesses() ([]string, error) {
 	var found []string
 	for _, link := range links {
 		exe, err := os.Readlink(link)
-		if err == nil && strings.HasPrefix(exe, filepath.Join(root, "bin")+"/") {
+		if err != nil || !strings.HasPrefix(exe, filepath.Join(root, "bin")+"/") {
+			continue
+		}
+		if args, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline")); err == nil && strings.Contains(string(args), stateDir) {
 			found = append(found, exe)
 		}
 	}
