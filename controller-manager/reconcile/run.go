@@ -25,6 +25,9 @@ func Run(ctx context.Context, r Reconciler, workers int) error {
 	synced, stop, err := subscribe(r, q)
 	defer stop()
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // informers that stopped with it take no handlers
+		}
 		return err
 	}
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
