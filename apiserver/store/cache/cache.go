@@ -94,6 +94,7 @@ type Cache struct {
 	waiting atomic.Int64
 	asked   chan struct{}
 	pages   pages
+	writes  ownWrites
 
 	// tree is Run's own, changed in place; states hold copy-on-write clones.
 	tree *btree.BTreeG[*store.Item]
