@@ -51,7 +51,7 @@ func sample() *nft.Table {
 				nft.R(nft.IsDNATed(), nft.InLink.Is(nft.Ifname("lo")), nft.Accept()),
 			}},
 			{Name: "in", Hook: &nft.Hook{Type: "filter", Name: "input", Priority: nft.PriorityFilter}, Rules: []nft.Rule{
-				nft.R(nft.In("cluster", nft.IPSource), nft.L4Proto.Is(nft.Proto(17)), nft.DestPort.Is(nft.Port(9)), nft.Reject(false)),
+				nft.R(nft.In("cluster", nft.IPSource), nft.L4Proto.Is(nft.Proto(17)), nft.DestPort.Is(nft.Port(9)), nft.Reject(nft.IPv4)),
 			}},
 		},
 	}
@@ -77,7 +77,7 @@ const golden = `table ip sample {
 
 	chain in {
 		type filter hook input priority 0; policy accept;
-		ip saddr @cluster meta l4proto udp th dport 9 reject with icmpx port-unreachable
+		ip saddr @cluster meta l4proto udp th dport 9 reject with icmp port-unreachable
 	}
 
 	chain post {

@@ -30,16 +30,23 @@ func verdict(text string, kind expr.VerdictKind, chain string) Expr {
 	return Expr{text: text, kernel: []expr.Any{&expr.Verdict{Kind: kind, Chain: chain}}}
 }
 
-// Reject refuses the packet with ICMP "port unreachable", or for TCP with a
-// reset if reset is set (only after a match on TCP).
-func Reject(reset bool) Expr {
-	if reset {
-		return Expr{text: "reject with tcp reset", kernel: []expr.Any{
-			&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
+// Reject refuses the packet with ICMP "port unreachable". The type and code
+// are those of the table's family: the kernel drops in silence what has
+// another's.
+func Reject(family Family) Expr {
+	text, kind, code := "reject with icmp port-unreachable", unix.NFT_REJECT_ICMP_UNREACH, 3 // RFC 792
+	switch family {
+	case IPv6:
+		text, code = "reject with icmpv6 port-unreachable", 4 // RFC 4443
+	case INet:
+		text, kind, code = "reject with icmpx port-unreachable", unix.NFT_REJECT_ICMPX_UNREACH, unix.NFT_REJECT_ICMPX_PORT_UNREACH
 	}
-	// ICMP code 3 (port unreachable) and ICMPv6 code 4 differ; icmpx 1 stands for both.
-	return Expr{text: "reject with icmpx port-unreachable", kernel: []expr.Any{
-		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}}}
+	return Expr{text: text, kernel: []expr.Any{&expr.Reject{Type: uint32(kind), Code: uint8(code)}}}
+}
+
+// Reset refuses a TCP packet with a reset, only after a match on TCP.
+func Reset() Expr {
+	return Expr{text: "reject with tcp reset", kernel: []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
 }
 
 // Masquerade rewrites the source address to that of the outgoing link, with

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -175,8 +176,25 @@ func protocol(p corev1.Protocol) Protocol {
 
 func compareFrontends(a, b Frontend) int {
 	return cmp.Or(
-		cmp.Compare(a.Service, b.Service), a.Address.Compare(b.Address),
+		strings.Compare(a.Service, b.Service), compareBools(a.Six, b.Six), a.Address.Compare(b.Address),
 		cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// Sorted returns the frontends in the order of a Ruleset.
+func Sorted(frontends []Frontend) []Frontend {
+	out := slices.Clone(frontends)
+	slices.SortStableFunc(out, compareFrontends)
+	return out
 }
 
 // Join puts the parts of all Services together, sorted.

@@ -258,15 +258,17 @@ func (t *table) chains() []nft.Chain {
 		nft.R(nft.Masked(netmark.Masquerade, netmark.Masquerade), nft.ClearMark(netmark.Masquerade), nft.Masquerade()),
 		nft.R(nft.IsDNATed(), nft.In(setHairpin, nft.SourceAddr(t.family), nft.DestAddr(t.family)), nft.Masquerade()),
 	}
+	guard := []nft.Rule{nft.R(nft.IsNewConnection(), nft.VerdictFrom(mapGuarded, t.fields(false)...))}
 	refuse := []nft.Rule{nft.R(nft.IsNewConnection(), nft.Jump(chainRefuse))}
 	chains := []nft.Chain{
 		{Name: chainReject, Rules: []nft.Rule{
-			nft.R(nft.L4Proto.Is(nft.Proto(unix.IPPROTO_TCP)), nft.Reject(true)), nft.R(nft.Reject(false)),
+			nft.R(nft.L4Proto.Is(nft.Proto(unix.IPPROTO_TCP)), nft.Reset()), nft.R(nft.Reject(t.family)),
 		}},
 		{Name: chainInside, Rules: vmap(mapInsideAddr, mapInsidePort)},
 		{Name: chainServices, Rules: vmap(mapFrontends, mapNodePorts)},
 		{Name: chainRefuse, Rules: vmap(mapRefused, mapRefusedPrt)},
-		{Name: "guard", Hook: filter("prerouting", nft.PriorityDNAT-10), Rules: []nft.Rule{nft.R(nft.VerdictFrom(mapGuarded, t.fields(false)...))}},
+		{Name: "guard", Hook: filter("prerouting", nft.PriorityDNAT-10), Rules: guard},
+		{Name: "guard-output", Hook: filter("output", nft.PriorityDNAT-10), Rules: guard},
 		{Name: "prerouting", Hook: nat("prerouting", nft.PriorityDNAT), Rules: fromPods},
 		{Name: "output", Hook: nat("output", nft.PriorityDNAT), Rules: []nft.Rule{nft.R(nft.Jump(chainInside)), nft.R(nft.Jump(chainServices))}},
 		{Name: "postrouting", Hook: nat("postrouting", nft.PrioritySNAT), Rules: masquerade},
