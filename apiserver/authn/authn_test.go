@@ -106,6 +106,8 @@ func TestUnion(t *testing.T) {
 		{"anonymous", request("/api"), "", nil},
 		{"anonymous on a public path", request("/readyz/etcd"), Anonymous, []string{GroupUnauthenticated}},
 		{"anonymous beside a public path", request("/versions"), "", nil},
+		{"anonymous who joins", request("/api/v1/namespaces/kube-public/configmaps/cluster-info"), Anonymous, []string{GroupUnauthenticated}},
+		{"anonymous beside cluster-info", request("/api/v1/namespaces/kube-public/configmaps"), "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			user, ok, err := union.Authenticate(c.request)

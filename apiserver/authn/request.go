@@ -71,8 +71,13 @@ func authenticated(u User) User {
 	return u
 }
 
-// AnonymousPaths are those that anybody may ask for (DESIGN, section 4).
-var AnonymousPaths = []string{"/livez", "/readyz", "/healthz", "/version"}
+// AnonymousPaths are those that anybody may ask for (DESIGN, section 4). The
+// last is what a node that joins by token learns the cluster's authority from;
+// RBAC lets it be read and no more.
+var AnonymousPaths = []string{
+	"/livez", "/readyz", "/healthz", "/version",
+	"/api/v1/namespaces/kube-public/configmaps/cluster-info",
+}
 
 type anonymous struct{ paths []string }
 

@@ -229,7 +229,7 @@ func (f *Files) ensureServiceAccountKeys() error {
 	}
 	if err != nil {
 		f.config.Logger.Info("making service-account key", "path", keyPath, "reason", err.Error())
-		if f.ServiceAccountKey, err = pki.NewRSAKey(); err != nil {
+		if f.ServiceAccountKey, err = pki.NewKey(); err != nil {
 			return err
 		}
 		encoded, err := pki.EncodeKey(f.ServiceAccountKey)

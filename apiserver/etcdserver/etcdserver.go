@@ -46,6 +46,9 @@ const (
 	// backendBatch is how long bbolt gathers writes before it commits. The WAL
 	// makes writes durable; this only bounds what is replayed at start.
 	backendBatch = 100 * time.Millisecond
+	// tickMs and electionMs are raft's: the only member elects itself after a
+	// few ticks, and the start waits for that. Nobody's heartbeat can be late.
+	tickMs, electionMs = 20, 100
 	// snapshotCount entries between raft snapshots: etcd 3.6's default.
 	snapshotCount = 10000
 )
@@ -178,6 +181,7 @@ func (s *Server) embedConfig() (*embed.Config, error) {
 	c.WatchProgressNotifyInterval = progressInterval
 	c.BackendBatchInterval = backendBatch
 	c.SnapshotCount = snapshotCount
+	c.TickMs, c.ElectionMs = tickMs, electionMs
 	c.BackendFreelistType = "map"
 	c.AutoCompactionRetention = "0" // the API server compacts
 	c.Metrics = "basic"
