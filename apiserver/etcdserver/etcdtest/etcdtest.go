@@ -5,6 +5,7 @@ package etcdtest
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 
 	"github.com/skeg-dev/skeg/apiserver/etcdserver"
@@ -16,7 +17,7 @@ import (
 func Start(t testing.TB, fsync bool) *etcdserver.Server {
 	t.Helper()
 	logger, _ := testkit.NewLogger(t)
-	s := etcdserver.New(etcdserver.Config{DataDir: t.TempDir(), UnsafeNoFsync: !fsync, Logger: logger})
+	s := etcdserver.New(etcdserver.Config{DataDir: filepath.Join(t.TempDir(), "etcd"), UnsafeNoFsync: !fsync, Logger: logger})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
