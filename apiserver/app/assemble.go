@@ -12,11 +12,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/applyconfigurations"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"github.com/skeg-dev/skeg/apiserver/admission"
 	"github.com/skeg-dev/skeg/apiserver/authn"
-	"github.com/skeg-dev/skeg/apiserver/codec"
 	"github.com/skeg-dev/skeg/apiserver/filter"
 	"github.com/skeg-dev/skeg/apiserver/handler"
 	"github.com/skeg-dev/skeg/apiserver/nodeproxy"
@@ -42,6 +41,7 @@ type assembly struct {
 	address string
 	health  *component.Health
 	openapi http.Handler
+	merging managedfields.TypeConverter
 	stop    <-chan struct{}
 	logger  *slog.Logger
 }
@@ -63,7 +63,7 @@ func (a *assembly) build() (http.Handler, error) {
 	calls.set, err = handler.New(handler.Config{
 		Definitions: a.definitions, Stores: a.stores, Plugins: plugins, Hooks: hooks,
 		Actions: newActions(a.authn, a.authz, a.stores, calls), Connectors: proxy.Connectors(),
-		TypeConverter: applyconfigurations.NewTypeConverter(codec.Scheme), Stop: a.stop, Logger: a.logger,
+		TypeConverter: a.merging, Stop: a.stop, Logger: a.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build handlers: %w", err)

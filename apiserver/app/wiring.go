@@ -1,7 +1,8 @@
 // Package app builds the API server from its parts and runs them: etcd,
 // stores and caches, authentication and authorization, admission, handlers,
 // routes, filters, the listener, and what keeps the first objects. It is the
-// only importer of everything. Goroutines are those of the parts it runs.
+// only importer of everything. Goroutines are those of the parts it runs, and a
+// short one that reads the merge schema while etcd starts.
 package app
 
 import (
@@ -14,14 +15,18 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	netutils "k8s.io/utils/net"
 
 	"github.com/skeg-dev/skeg/apiserver/api"
 	"github.com/skeg-dev/skeg/apiserver/bootstrap"
+	"github.com/skeg-dev/skeg/apiserver/codec"
 	"github.com/skeg-dev/skeg/apiserver/etcdserver"
 	"github.com/skeg-dev/skeg/apiserver/openapi"
 	"github.com/skeg-dev/skeg/internal/component"
@@ -37,7 +42,10 @@ type Server struct {
 	health   *component.Health
 	loopback *loopback
 	files    *bootstrap.Files
-	logger   *slog.Logger
+	// merging knows how fields are merged; reading that takes a while, so it
+	// begins while etcd starts.
+	merging func() managedfields.TypeConverter
+	logger  *slog.Logger
 }
 
 // place is where the server is reached.
@@ -58,6 +66,8 @@ func New(o *Options, logger *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{options: o, where: where, health: component.NewHealth(), loopback: newLoopback(), logger: logger}
+	s.merging = sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(codec.Scheme) })
+	go s.merging() // ends by itself; build waits for it
 	s.files, err = bootstrap.Ensure(bootstrap.Config{
 		CertDir: o.PKIDir, KubeconfigDir: o.KubeconfigDir, Server: "https://" + where.address(),
 		AdvertiseAddress: where.advertised, ServiceIPs: where.serviceIPs, ClusterDomain: o.ClusterDomain,
@@ -104,7 +114,7 @@ func (s *Server) build(client *etcdserver.Client) (*component.Group, error) {
 	stop := make(chan struct{})
 	handler, err := (&assembly{
 		options: o, definitions: definitions, stores: kept.stores, reader: r, authn: who, authz: may, hooks: hooks,
-		kubelets: kubelets, address: s.where.address(), health: s.health, stop: stop, logger: logger,
+		kubelets: kubelets, address: s.where.address(), health: s.health, stop: stop, logger: logger, merging: s.merging(),
 		openapi: openapi.New(openapi.Config{Definitions: definitions, Version: component.Version}),
 	}).build()
 	if err != nil {
