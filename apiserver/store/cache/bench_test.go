@@ -179,3 +179,23 @@ func fanOut(b *testing.B, s store.Store, watchers int) {
 		}
 	}
 }
+
+// BenchmarkListLatestElsewhere lists after a write to another resource: the
+// cache has to learn from etcd that nothing changed here.
+func BenchmarkListLatestElsewhere(b *testing.B) {
+	client := etcdtest.Start(b, true).Client()
+	c := run(b, etcdStore(b, client, ""), Config{})
+	fill(b, c, 100)
+	var waited time.Duration
+	for b.Loop() {
+		if _, err := client.Put(b.Context(), "/elsewhere", "x"); err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := c.List(b.Context(), store.Query{Consistency: store.Consistency{AtLeast: store.Latest}}); err != nil {
+			b.Fatal(err)
+		}
+		waited += time.Since(start)
+	}
+	b.ReportMetric(float64(waited.Nanoseconds())/float64(b.N), "ns/list")
+}
