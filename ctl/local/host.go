@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/google/nftables"
@@ -18,15 +19,20 @@ const dockerChain = "DOCKER-USER"
 
 const ipForward = "/proc/sys/net/ipv4/ip_forward"
 
-// hostState is what must be put back; kept in host.json.
-type hostState struct {
-	IPForward string `json:"ipForward"`
-}
+// hostDir holds what must be put back on this machine when its last cluster
+// goes, whatever their order; a restart of the machine clears both:
+//
+//	/run/skeg-up/
+//	├── ip_forward         the setting before the first cluster
+//	└── clusters/<name>    a file per cluster
+const hostDir = "/run/skeg-up"
+
+func hostMarker(s Spec) string { return filepath.Join(hostDir, "clusters", s.Name) }
 
 // prepareHost lets the nodes reach the outside: forwarding, masquerading, and
 // a word with dockerd's firewall.
-func prepareHost(l Layout, s Spec) error {
-	if err := saveHost(l); err != nil {
+func prepareHost(s Spec) error {
+	if err := saveHost(s); err != nil {
 		return err
 	}
 	if err := os.WriteFile(ipForward, []byte("1\n"), 0o644); err != nil {
@@ -57,15 +63,21 @@ func prepareHost(l Layout, s Spec) error {
 	return acceptForward(c, s)
 }
 
-func saveHost(l Layout) error {
-	if _, err := os.Stat(l.path("host.json")); err == nil {
-		return nil // a second `up`: what is there is the true old state
+func saveHost(s Spec) error {
+	if err := os.MkdirAll(filepath.Dir(hostMarker(s)), 0o755); err != nil {
+		return err
 	}
-	data, err := os.ReadFile(ipForward)
-	if err != nil {
-		return fmt.Errorf("read the forwarding setting: %w", err)
+	saved := filepath.Join(hostDir, "ip_forward")
+	if _, err := os.Stat(saved); errors.Is(err, fs.ErrNotExist) {
+		value, err := os.ReadFile(ipForward)
+		if err != nil {
+			return fmt.Errorf("read the forwarding setting: %w", err)
+		}
+		if err := writeFile(saved, value, 0o644); err != nil {
+			return err
+		}
 	}
-	return writeJSON(l.path("host.json"), hostState{IPForward: strings.TrimSpace(string(data))})
+	return writeFile(hostMarker(s), nil, 0o644)
 }
 
 // acceptForward adds rules for our link to dockerd's chain, where there is one.
@@ -127,15 +139,10 @@ func findDockerChain(c *nftables.Conn) (*nftables.Chain, error) {
 	return nil, nil
 }
 
-// restoreHost undoes prepareHost.
-func restoreHost(l Layout, s Spec) error {
-	var state hostState
-	err := readJSON(l.path("host.json"), &state)
-	if errors.Is(err, fs.ErrNotExist) {
+// restoreHost undoes prepareHost. What all clusters share stays for the others.
+func restoreHost(s Spec) error {
+	if _, err := os.Stat(hostMarker(s)); errors.Is(err, fs.ErrNotExist) {
 		return nil
-	}
-	if err != nil {
-		return err
 	}
 	c, err := nftables.New()
 	if err != nil {
@@ -149,10 +156,21 @@ func restoreHost(l Layout, s Spec) error {
 	if err := refuseForward(c, s); err != nil {
 		return err
 	}
-	if err := os.WriteFile(ipForward, []byte(state.IPForward+"\n"), 0o644); err != nil {
+	if err := os.Remove(hostMarker(s)); err != nil {
+		return err
+	}
+	others, err := os.ReadDir(filepath.Dir(hostMarker(s)))
+	if err != nil || len(others) > 0 {
+		return err
+	}
+	value, err := os.ReadFile(filepath.Join(hostDir, "ip_forward"))
+	if err != nil {
 		return fmt.Errorf("restore forwarding: %w", err)
 	}
-	return os.Remove(l.path("host.json"))
+	if err := os.WriteFile(ipForward, value, 0o644); err != nil {
+		return fmt.Errorf("restore forwarding: %w", err)
+	}
+	return os.RemoveAll(hostDir)
 }
 
 // interfaceName is a name as the kernel compares it: IFNAMSIZ bytes.

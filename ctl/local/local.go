@@ -16,11 +16,9 @@
 //
 //	/var/lib/skeg/
 //	├── cluster.json             Spec: what `up` was asked for
-//	├── host.json                host settings to restore
 //	├── admin.conf ...           kubeconfigs, written by the apiserver
 //	├── pki/                     certificates, written by the apiserver
 //	├── etcd/                    the store
-//	├── audit/                   reserved for the apiserver
 //	├── log/<process>.log
 //	├── run/<process>.pid        process id and start time
 //	└── nodes/<node>/

@@ -30,7 +30,7 @@ func Stop(ctx context.Context, l Layout) error {
 	for _, name := range names {
 		errs = append(errs, stop(ctx, l, name))
 	}
-	errs = append(errs, killShims(l), killContainers(ctx, s), unmountBelow(l.path("nodes")), removeCgroups(s), restoreHost(l, s), removeNetwork(s))
+	errs = append(errs, killShims(l), killContainers(ctx, s), unmountBelow(l.path("nodes")), removeCgroups(s), restoreHost(s), removeNetwork(s))
 	return errors.Join(errs...)
 }
 

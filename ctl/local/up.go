@@ -94,7 +94,7 @@ func (u *Up) prepare(context.Context) (string, error) {
 	if err := writeJSON(u.Layout.path("cluster.json"), u.Spec); err != nil {
 		return "", err
 	}
-	if err := prepareHost(u.Layout, u.Spec); err != nil {
+	if err := prepareHost(u.Spec); err != nil {
 		return "", err
 	}
 	if err := ensureSwitch(u.Spec); err != nil {
