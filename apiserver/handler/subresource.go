@@ -134,6 +134,14 @@ func viewOf(sub *resource.Subresource, parent runtime.Object) (runtime.Object, e
 // carry a resourceVersion of the parent, as views do.
 func (c *call) setPlan(sub *resource.Subresource, body func(old resource.Object) (runtime.Object, error)) plan {
 	p := plan{endpoint: sub.Name, unconditional: true}
+	// Set counts the generation up itself where the kind has one; the generic
+	// update would put the old one back.
+	var generation int64
+	p.changes.Prepare = func(obj, _ runtime.Object) {
+		if o, ok := obj.(resource.Object); ok {
+			o.SetGeneration(generation)
+		}
+	}
 	if sub.Validate != nil {
 		p.changes.Validate = func(obj, old runtime.Object) field.ErrorList { return sub.Validate(obj, old) }
 	}
@@ -152,7 +160,9 @@ func (c *call) setPlan(sub *resource.Subresource, body func(old resource.Object)
 		if err := c.adoptVersion(b, obj); err != nil {
 			return nil, err
 		}
-		return obj, sub.Set(obj, b)
+		err = sub.Set(obj, b)
+		generation = obj.GetGeneration()
+		return obj, err
 	}
 	return p
 }

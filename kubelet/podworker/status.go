@@ -120,7 +120,7 @@ func (b builder) container(c *corev1.Container, old []corev1.ContainerStatus, ki
 	}
 	switch last.State {
 	case container.Created:
-		out.State.Waiting = b.waiting(c, kind)
+		out.State.Waiting = b.waiting(c)
 	case container.Running:
 		out.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(last.StartedAt.Truncate(time.Second))}
 		results := b.view.Probes[last.ID]
@@ -189,15 +189,15 @@ func (b builder) unknown(c *corev1.Container, out *corev1.ContainerStatus, previ
 			out.LastTerminationState = lost
 		}
 	}
-	out.State.Waiting = b.waiting(c, regularContainer)
+	out.State.Waiting = b.waiting(c)
 }
 
 // waiting is the state of a container before its first process.
-func (b builder) waiting(c *corev1.Container, _ containerKind) *corev1.ContainerStateWaiting {
+func (b builder) waiting(c *corev1.Container) *corev1.ContainerStateWaiting {
 	if wait, ok := b.view.Waiting[c.Name]; ok {
 		return &corev1.ContainerStateWaiting{Reason: wait.Reason, Message: wait.Message}
 	}
-	if len(b.view.Pod.Spec.InitContainers) > 0 && (!b.view.Prepared || b.view.Busy[c.Name] == "") {
+	if len(b.view.Pod.Spec.InitContainers) > 0 {
 		return &corev1.ContainerStateWaiting{Reason: "PodInitializing"}
 	}
 	return &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}

@@ -40,7 +40,6 @@ func bindPod(parent, body runtime.Object) error {
 	}
 	// A nomination is spent once the Pod has a node (KEP-5278).
 	pod.Status.NominatedNodeName = ""
-	pod.Generation++
 	setPodScheduled(pod)
 	return nil
 }

@@ -70,7 +70,7 @@ func TestBinding(t *testing.T) {
 					t.Fatal(err)
 				}
 				c := podCondition(p, corev1.PodScheduled)
-				if p.Spec.NodeName != "n" || c == nil || c.Status != corev1.ConditionTrue || c.LastTransitionTime.Unix() == 1 || p.Status.NominatedNodeName != "" || p.Generation != 2 {
+				if p.Spec.NodeName != "n" || c == nil || c.Status != corev1.ConditionTrue || c.LastTransitionTime.Unix() == 1 || p.Status.NominatedNodeName != "" || p.Generation != 1 {
 					t.Errorf("not bound: %+v", p)
 				}
 				return
