@@ -310,12 +310,17 @@ func (u *Up) nodesReady(ctx context.Context) (string, error) {
 		}
 		ready := 0
 		for i := range nodes.Items {
-			if cidr, err := netip.ParsePrefix(nodes.Items[i].Spec.PodCIDR); err == nil && NodeReady(&nodes.Items[i]) {
-				if err := u.routeToPods(&nodes.Items[i], cidr); err != nil {
-					return false, err
-				}
-				ready++
+			cidr, err := netip.ParsePrefix(nodes.Items[i].Spec.PodCIDR)
+			if err != nil || !NodeReady(&nodes.Items[i]) {
+				continue
 			}
+			if err := u.kubeletAnswers(ctx, nodes.Items[i].Name); err != nil {
+				return false, err
+			}
+			if err := u.routeToPods(&nodes.Items[i], cidr); err != nil {
+				return false, err
+			}
+			ready++
 		}
 		if ready < u.Spec.Nodes {
 			return false, fmt.Errorf("%d of %d nodes are ready", ready, u.Spec.Nodes)
@@ -323,6 +328,16 @@ func (u *Up) nodesReady(ctx context.Context) (string, error) {
 		return true, nil
 	})
 	return fmt.Sprintf("%d nodes", u.Spec.Nodes), err
+}
+
+// kubeletAnswers is nil once the API server reaches the kubelet, so that logs,
+// exec and images work: its serving certificate may come after the node is Ready.
+func (u *Up) kubeletAnswers(ctx context.Context, node string) error {
+	err := u.client.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", node, "proxy", "healthz").Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("reach the kubelet of %s: %w", node, err)
+	}
+	return nil
 }
 
 // routeToPods lets the host (the API server's proxy, and people) reach pods.
