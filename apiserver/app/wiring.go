@@ -15,7 +15,9 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -115,7 +117,7 @@ func (s *Server) build(client *etcdserver.Client) (*component.Group, error) {
 	handler, err := (&assembly{
 		options: o, definitions: definitions, stores: kept.stores, reader: r, authn: who, authz: may, hooks: hooks,
 		kubelets: kubelets, address: s.where.address(), health: s.health, stop: stop, logger: logger, merging: s.merging(),
-		openapi: openapi.New(openapi.Config{Definitions: definitions, Version: component.Version}),
+		openapi: openapi.New(openapi.Config{Definitions: definitions, Version: component.Version, Tag: documentsTag()}),
 	}).build()
 	if err != nil {
 		return nil, err
@@ -258,3 +260,13 @@ func (s *Server) AdminKubeconfig() string { return s.files.AdminKubeconfig }
 
 // LoopbackConfig is a client of this server that needs no network.
 func (s *Server) LoopbackConfig() *rest.Config { return s.loopback.config() }
+
+// documentsTag tells clients when to fetch the OpenAPI documents again: with
+// another build or, where builds are not told apart, with another process.
+func documentsTag() string {
+	tag := component.Version + "-" + component.Build
+	if component.Build == "unknown" || strings.HasSuffix(component.Build, "-dirty") {
+		tag += "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	}
+	return tag
+}

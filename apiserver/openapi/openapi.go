@@ -6,12 +6,12 @@
 package openapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
+	"net/url"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/kube-openapi/pkg/cached"
 	"k8s.io/kube-openapi/pkg/handler"
 	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kube-openapi/pkg/openapiconv"
@@ -27,42 +27,53 @@ type Config struct {
 	Definitions []*resource.Definition
 	// Version is info.version, the server's gitVersion.
 	Version string
+	// Tag differs between servers that may serve other types; clients keep
+	// what they fetched by it. "" means Version.
+	Tag string
 }
 
 // New returns the handler of /openapi/v2, /openapi/v3 and below.
 func New(c Config) http.Handler {
+	tag := c.Tag
+	if tag == "" {
+		tag = c.Version
+	}
 	mux := http.NewServeMux()
-	// The document's version never changes while the process runs, and a new
-	// process may serve other types: its text is the only tag needed.
-	v2 := handler.NewOpenAPIServiceLazy(cached.Once(cached.Func(func() (*spec.Swagger, string, error) {
+	mux.Handle("/openapi/v2", newText(tag, func() ([]byte, error) {
 		doc, err := document(c, c.Definitions)
-		return doc, c.Version, err
-	})))
-	v2.RegisterOpenAPIVersionedService("/openapi/v2", mux)
-
-	v3 := handler3.NewOpenAPIService()
-	groups := byGroupVersion(c.Definitions)
-	known := map[string]bool{}
-	for gv, definitions := range groups {
-		path := groupPath(gv)
-		known[path] = true
-		v3.UpdateGroupVersionLazy(path, cached.Once(cached.Func(func() (*spec3.OpenAPI, string, error) {
+		if err != nil {
+			return nil, err
+		}
+		return encode(doc)
+	}, format{asked: []string{"json"}}, format{
+		asked:  []string{"com.github.proto-openapi.spec.v2.v1.0+protobuf", "com.github.proto-openapi.spec.v2@v1.0+protobuf"},
+		encode: handler.ToProtoBinary,
+	}))
+	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
+	for gv, definitions := range byGroupVersion(c.Definitions) {
+		path := "/openapi/v3/" + groupPath(gv)
+		index.Paths[groupPath(gv)] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: path + "?hash=" + url.QueryEscape(tag)}
+		mux.Handle(path, newText(tag, func() ([]byte, error) {
 			doc, err := document(c, definitions)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
-			return convert(doc), c.Version, nil
-		})))
+			return encode(convert(doc))
+		}, format{asked: []string{"json"}}, format{
+			asked:  []string{"com.github.proto-openapi.spec.v3.v1.0+protobuf", "com.github.proto-openapi.spec.v3@v1.0+protobuf"},
+			encode: handler3.ToV3ProtoBinary,
+		}))
 	}
-	mux.HandleFunc("/openapi/v3", v3.HandleDiscovery)
-	mux.HandleFunc("/openapi/v3/", func(w http.ResponseWriter, r *http.Request) {
-		if !known[strings.TrimPrefix(r.URL.Path, "/openapi/v3/")] {
-			http.NotFound(w, r)
-			return
-		}
-		v3.HandleGroupVersion(w, r)
-	})
+	mux.Handle("/openapi/v3", newText(tag, func() ([]byte, error) { return encode(index) }, format{asked: []string{"json"}}))
 	return mux
+}
+
+func encode(doc any) ([]byte, error) {
+	out, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode document: %w", err)
+	}
+	return out, nil
 }
 
 // convert makes the v3 form. Values that may be of two types say so there.

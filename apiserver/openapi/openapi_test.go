@@ -93,3 +93,48 @@ func TestV3SaysHowFieldsMergeAndWhatMayBeTwoTypes(t *testing.T) {
 		t.Errorf("unknown group: status %d", code)
 	}
 }
+
+func TestDocumentsAreKeptByTag(t *testing.T) {
+	h := New(Config{Definitions: api.Registry(), Version: "v1", Tag: "v1+a"})
+	ask := func(path string, header ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	var index struct {
+		Paths map[string]struct{ ServerRelativeURL string }
+	}
+	if err := json.Unmarshal(ask("/openapi/v3").Body.Bytes(), &index); err != nil {
+		t.Fatal(err)
+	}
+	url := index.Paths["apis/apps/v1"].ServerRelativeURL
+	if url != "/openapi/v3/apis/apps/v1?hash=v1%2Ba" {
+		t.Fatalf("url %q", url)
+	}
+	for _, c := range []struct {
+		name, path string
+		header     []string
+		code       int
+	}{
+		{"current", url, nil, http.StatusOK},
+		{"unchanged", url, []string{"If-None-Match", `"v1+a"`}, http.StatusNotModified},
+		{"outdated", "/openapi/v3/apis/apps/v1?hash=old", nil, http.StatusMovedPermanently},
+		{"unknown type", url, []string{"Accept", "text/html"}, http.StatusNotAcceptable},
+		{"anything", url, []string{"Accept", "text/html, */*"}, http.StatusOK},
+	} {
+		if got := ask(c.path, c.header...); got.Code != c.code {
+			t.Errorf("%s: status %d, want %d", c.name, got.Code, c.code)
+		}
+	}
+	plain, zipped := ask(url), ask(url, "Accept-Encoding", "gzip")
+	if zipped.Header().Get("Content-Encoding") != "gzip" || plain.Header().Get("Content-Encoding") != "" {
+		t.Fatal("wrong encodings")
+	}
+	if got, err := unzip(zipped.Body.Bytes()); err != nil || string(got) != plain.Body.String() {
+		t.Errorf("compressed document differs: %v", err)
+	}
+}
