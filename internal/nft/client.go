@@ -98,20 +98,26 @@ func (c *Client) Forget() {
 // Conn runs fn with a connection to the namespace, for what a Table cannot
 // express: reading, and rules in tables of others. fn flushes it.
 func (c *Client) Conn(fn func(*nftables.Conn) error) error {
-	opts := []nftables.ConnOption{nftables.WithSockOptions(bigBuffers)}
-	if c.netns != "" {
-		ns, err := os.Open(c.netns)
+	return c.inNetns(func(config *netlink.Config) error {
+		conn, err := nftables.New(nftables.WithSockOptions(bigBuffers), nftables.WithNetNSFd(config.NetNS))
 		if err != nil {
-			return fmt.Errorf("open network namespace: %w", err)
+			return fmt.Errorf("connect to nftables: %w", err)
 		}
-		defer func() { _ = ns.Close() }() // read-only, nothing to lose
-		opts = append(opts, nftables.WithNetNSFd(int(ns.Fd())))
+		return fn(conn)
+	})
+}
+
+// inNetns opens the namespace for as long as fn runs.
+func (c *Client) inNetns(fn func(*netlink.Config) error) error {
+	if c.netns == "" {
+		return fn(&netlink.Config{})
 	}
-	conn, err := nftables.New(opts...)
+	ns, err := os.Open(c.netns)
 	if err != nil {
-		return fmt.Errorf("connect to nftables: %w", err)
+		return fmt.Errorf("open network namespace: %w", err)
 	}
-	return fn(conn)
+	defer func() { _ = ns.Close() }() // read-only, nothing to lose
+	return fn(&netlink.Config{NetNS: int(ns.Fd())})
 }
 
 func (c *Client) transact(family Family, name string, fill func(*batch)) (Stats, error) {

@@ -51,3 +51,6 @@ func (t *Table) Hooked(hook string) []*Chain {
 	slices.SortStableFunc(chains, func(a, b *Chain) int { return a.Hook.Priority - b.Hook.Priority })
 	return chains
 }
+
+// String is the element as nft shows it.
+func (e *Element) String() string { return e.text() }

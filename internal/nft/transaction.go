@@ -23,14 +23,25 @@ type batch struct {
 	table *nftables.Table
 	err   error
 	stats Stats
+	// carried are elements of the dynamic sets of a table that is replaced.
+	carried []carried
 }
 
-// replace rebuilds the table, whatever it holds now.
+// replace rebuilds the table, whatever it holds now; what dynamic sets have
+// learned stays.
 func (b *batch) replace(t *Table) {
+	b.carryOver(t)
 	b.conn.AddTable(b.table) // so that deleting it cannot fail
 	b.conn.DelTable(b.table)
 	b.conn.AddTable(b.table)
 	b.change(&Table{Family: t.Family, Name: t.Name}, t)
+	for _, c := range b.carried {
+		for part := range slices.Chunk(c.elements, elementsPerMessage/2) {
+			if err := b.conn.SetAddElements(c.set, part); err != nil {
+				b.fail(fmt.Errorf("carry over elements of set %s: %w", c.set.Name, err))
+			}
+		}
+	}
 }
 
 // change turns the table old into the table next. The order matters: chains
@@ -121,25 +132,33 @@ func (b *batch) addRules(c *Chain) {
 
 func (b *batch) changeSet(old, next *Set) {
 	if old == nil {
-		if err := b.conn.AddSet(b.set(next), nil); err != nil {
-			b.fail(fmt.Errorf("add set %s: %w", next.Name, err))
-		}
-		b.stats.Sets++
+		b.addSet(next)
 		old = &Set{}
 	}
 	if next.Timeout > 0 {
 		return
 	}
 	gone, added := elementDiff(old, next)
-	set := b.set(next)
+	b.changeElements(next, gone, added)
+}
+
+func (b *batch) addSet(s *Set) {
+	if err := b.conn.AddSet(b.set(s), nil); err != nil {
+		b.fail(fmt.Errorf("add set %s: %w", s.Name, err))
+	}
+	b.stats.Sets++
+}
+
+func (b *batch) changeElements(s *Set, gone, added []Element) {
+	set := b.set(s)
 	for part := range slices.Chunk(gone, elementsPerMessage/2) {
 		if err := b.conn.SetDeleteElements(set, kernelElements(part)); err != nil {
-			b.fail(fmt.Errorf("delete elements of set %s: %w", next.Name, err))
+			b.fail(fmt.Errorf("delete elements of set %s: %w", s.Name, err))
 		}
 	}
 	for part := range slices.Chunk(added, elementsPerMessage/2) {
 		if err := b.conn.SetAddElements(set, kernelElements(part)); err != nil {
-			b.fail(fmt.Errorf("add elements to set %s: %w", next.Name, err))
+			b.fail(fmt.Errorf("add elements to set %s: %w", s.Name, err))
 		}
 	}
 	b.stats.Elements += len(gone) + len(added)

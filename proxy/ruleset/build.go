@@ -45,7 +45,7 @@ func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nod
 			LocalEndpoints: countLocal(endpointSlices, node),
 		}
 	}
-	slices.SortFunc(out.Frontends, compareFrontends)
+	out.Frontends = Sorted(out.Frontends)
 	return out
 }
 
@@ -174,7 +174,7 @@ func protocol(p corev1.Protocol) Protocol {
 	return TCP
 }
 
-func compareFrontends(a, b Frontend) int {
+func compareFrontends(a, b *Frontend) int {
 	return cmp.Or(
 		strings.Compare(a.Service, b.Service), compareBools(a.Six, b.Six), a.Address.Compare(b.Address),
 		cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
@@ -193,7 +193,7 @@ func compareBools(a, b bool) int {
 // Sorted returns the frontends in the order of a Ruleset.
 func Sorted(frontends []Frontend) []Frontend {
 	out := slices.Clone(frontends)
-	slices.SortStableFunc(out, compareFrontends)
+	slices.SortStableFunc(out, func(a, b Frontend) int { return compareFrontends(&a, &b) })
 	return out
 }
 
@@ -201,11 +201,18 @@ func Sorted(frontends []Frontend) []Frontend {
 func Join(services map[string]Service) (frontends []Frontend, checks []HealthCheck) {
 	for _, s := range services {
 		frontends = append(frontends, s.Frontends...)
+	}
+	return Sorted(frontends), Checks(services)
+}
+
+// Checks lists the health checks of all Services, sorted.
+func Checks(services map[string]Service) []HealthCheck {
+	var checks []HealthCheck
+	for _, s := range services {
 		if s.HealthCheck != nil {
 			checks = append(checks, *s.HealthCheck)
 		}
 	}
-	slices.SortFunc(frontends, compareFrontends)
 	slices.SortFunc(checks, func(a, b HealthCheck) int { return cmp.Compare(a.Port, b.Port) })
-	return frontends, checks
+	return checks
 }

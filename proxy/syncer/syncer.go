@@ -57,8 +57,11 @@ type Config struct {
 type Syncer struct {
 	Config
 	services map[string]ruleset.Service // by key; owned by Run
-	done     atomic.Int64               // unix nanoseconds of the last success; 0 is never
-	failing  atomic.Pointer[error]
+	// frontends are those of services, sorted; successive ones share what did
+	// not change. Owned by Run.
+	frontends []ruleset.Frontend
+	done      atomic.Int64 // unix nanoseconds of the last success; 0 is never
+	failing   atomic.Pointer[error]
 }
 
 // New makes a Syncer.
@@ -143,14 +146,20 @@ func (s *Syncer) rebuild() {
 		for _, svc := range s.Source.Services() {
 			s.build(svc.Namespace+"/"+svc.Name, svc, node)
 		}
+		s.frontends, _ = ruleset.Join(s.services)
 		return
 	}
+	changed := make(map[string]ruleset.Service, len(dirty))
 	for key := range dirty {
 		if svc := s.Source.Service(key); svc != nil {
 			s.build(key, svc, node)
 		} else {
 			delete(s.services, key)
 		}
+		changed[key] = s.services[key]
+	}
+	if len(changed) > 0 {
+		s.frontends = ruleset.Splice(s.frontends, changed)
 	}
 }
 
@@ -160,8 +169,10 @@ func (s *Syncer) build(key string, svc *corev1.Service, node ruleset.Node) {
 
 func (s *Syncer) sync(ctx context.Context) error {
 	started := time.Now()
-	rules := &ruleset.Ruleset{PodNetworks: s.PodNetworks, NodePortAddresses: s.NodePortAddresses, ServiceNetworks: s.ServiceNetworks}
-	rules.Frontends, rules.HealthChecks = ruleset.Join(s.services)
+	rules := &ruleset.Ruleset{
+		Frontends: s.frontends, HealthChecks: ruleset.Checks(s.services),
+		PodNetworks: s.PodNetworks, NodePortAddresses: s.NodePortAddresses, ServiceNetworks: s.ServiceNetworks,
+	}
 	if err := s.Backend.Sync(ctx, rules); err != nil {
 		return err
 	}

@@ -70,6 +70,13 @@ func NewLab(t testing.TB) *Lab {
 	return l
 }
 
+// Namespace makes an empty network namespace and returns its path.
+func Namespace(t testing.TB) string {
+	t.Helper()
+	testkit.RequireRoot(t)
+	return (&Lab{dir: t.TempDir(), sources: map[netip.Addr]string{}}).namespace(t, "empty")
+}
+
 func (l *Lab) namespace(t testing.TB, name string, addrs ...netip.Addr) string {
 	t.Helper()
 	path := filepath.Join(l.dir, name)

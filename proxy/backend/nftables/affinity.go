@@ -3,11 +3,10 @@
 package nftables
 
 import (
+	"encoding/binary"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 
@@ -16,74 +15,100 @@ import (
 	"github.com/skeg-dev/skeg/proxy/ruleset"
 )
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+// choices are the endpoints that clients of some places may be remembered
+// with, by the memory they are in.
+type choices map[string]map[place]map[netip.AddrPort]bool
 
-func compareNames(a, b string) int { return strings.Compare(a, b) }
-
-// dropStaleChoices forgets the clients whose remembered endpoint is none any
-// more, so that they choose anew.
-func (b *Backend) dropStaleChoices(family nft.Family, rules *ruleset.Ruleset) error {
-	valid := map[string]map[netip.AddrPort]bool{} // memory → endpoints
-	for i := range rules.Frontends {
-		f := &rules.Frontends[i]
+// choicesOf lists those of frontends with affinity in one family.
+func choicesOf(frontends []ruleset.Frontend, family nft.Family) choices {
+	all := choices{}
+	for i := range frontends {
+		f := &frontends[i]
 		if f.Affinity == 0 || f.Six != (family == nft.IPv6) {
 			continue
 		}
 		memory := memoryName(f.Affinity)
-		if valid[memory] == nil {
-			valid[memory] = map[netip.AddrPort]bool{}
+		if all[memory] == nil {
+			all[memory] = map[place]map[netip.AddrPort]bool{}
 		}
+		valid := map[netip.AddrPort]bool{}
 		for _, e := range slices.Concat(f.Endpoints, f.Insiders) {
-			valid[memory][e] = true
+			valid[e] = true
 		}
+		all[memory][placeOf(f)] = valid
 	}
-	if len(valid) == 0 {
+	return all
+}
+
+// dropStaleChoices forgets the clients of changed frontends whose remembered
+// endpoint is none any more, so that they choose anew.
+func (b *Backend) dropStaleChoices(family nft.Family, changed []ruleset.Frontend) error {
+	all := choicesOf(changed, family)
+	if len(all) == 0 {
 		return nil
 	}
 	return b.client.Conn(func(c *nftables.Conn) error {
 		table := &nftables.Table{Family: family, Name: netmark.ProxyTable}
-		for memory, endpoints := range valid {
-			if err := dropStale(c, table, memory, endpoints); err != nil {
+		for memory, valid := range all {
+			dropped, err := dropStale(c, table, memory, valid)
+			if err != nil {
 				return fmt.Errorf("forget old choices in %s: %w", memory, err)
+			}
+			if dropped {
+				b.transactions++
 			}
 		}
 		return nil
 	})
 }
 
-func dropStale(c *nftables.Conn, table *nftables.Table, memory string, valid map[netip.AddrPort]bool) error {
+func dropStale(c *nftables.Conn, table *nftables.Table, memory string, valid map[place]map[netip.AddrPort]bool) (bool, error) {
 	set, err := c.GetSetByName(table, memory)
 	if err != nil {
-		return err
+		return false, err
 	}
 	elements, err := c.GetSetElements(set)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var stale []nftables.SetElement
 	for _, e := range elements {
-		if endpoint, ok := endpointOf(e.Val, table.Family == nft.IPv6); ok && !valid[endpoint] {
+		at, endpoint, ok := choiceOf(e.Key, e.Val, table.Family)
+		if !ok {
+			continue
+		}
+		endpoints, known := valid[at]
+		if !known { // a node port, at one of the node's addresses
+			at.address = netip.Addr{}
+			endpoints, known = valid[at]
+		}
+		if known && !endpoints[endpoint] {
 			stale = append(stale, nftables.SetElement{Key: e.Key})
 		}
 	}
+	for part := range slices.Chunk(stale, 100) {
+		if err := c.SetDeleteElements(set, part); err != nil {
+			return false, err
+		}
+	}
 	if len(stale) == 0 {
-		return nil
+		return false, nil
 	}
-	if err := c.SetDeleteElements(set, stale); err != nil {
-		return err
-	}
-	return c.Flush()
+	return true, c.Flush()
 }
 
-// endpointOf reads an address and a port, each padded to 4 bytes.
-func endpointOf(value []byte, six bool) (netip.AddrPort, bool) {
+// choiceOf reads an element of a memory: client, address, protocol, port, and
+// the endpoint's address and port, each padded to 4 bytes.
+func choiceOf(key, value []byte, family nft.Family) (place, netip.AddrPort, bool) {
 	size := 4
-	if six {
+	if family == nft.IPv6 {
 		size = 16
 	}
-	if len(value) < size+2 {
-		return netip.AddrPort{}, false
+	if len(key) < 2*size+8 || len(value) < size+2 {
+		return place{}, netip.AddrPort{}, false
 	}
-	addr, ok := netip.AddrFromSlice(value[:size])
-	return netip.AddrPortFrom(addr, uint16(value[size])<<8|uint16(value[size+1])), ok
+	sentTo, _ := netip.AddrFromSlice(key[size : 2*size]) // the length is right
+	endpoint, _ := netip.AddrFromSlice(value[:size])
+	at := place{sentTo, ruleset.Protocol(key[2*size]), binary.BigEndian.Uint16(key[2*size+4:])}
+	return at, netip.AddrPortFrom(endpoint, binary.BigEndian.Uint16(value[size:])), true
 }

@@ -6,6 +6,7 @@
 // packet passes the same few rules at any number of Services, and a change is
 // a handful of elements in one transaction.
 //
+//	prerouting, output (filter) ── guarded: who may come at all
 //	prerouting, output (nat) ── frontends, nodeports: verdict maps ──► pick-… chain
 //	    pick-…: mark for masquerading ── dnat to map @endpoints-N[frontend, random slot]
 //	postrouting (nat): masquerade what is marked, and packets of an endpoint to itself
@@ -17,7 +18,7 @@ package nftables
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 
 	"github.com/skeg-dev/skeg/internal/netmark"
 	"github.com/skeg-dev/skeg/internal/nft"
@@ -27,7 +28,19 @@ import (
 // Backend programs one network namespace. Use New.
 type Backend struct {
 	client *nft.Client
+	// books are what is in the kernel, per family; nil when that is unknown.
+	books map[nft.Family]*book
+	// rules are the last ones synced.
+	rules *ruleset.Ruleset
+	// generation is the kernel's after our last transaction, 0 when others
+	// made one at the same time; check says to compare it.
+	generation uint32
+	check      bool
+	// transactions counts those of the Sync at work.
+	transactions uint32
 }
+
+var families = []nft.Family{nft.IPv4, nft.IPv6}
 
 // New makes a backend for the network namespace at path netns; "" is the
 // process's own. Nothing is touched before Sync.
@@ -38,73 +51,99 @@ func New(netns string) *Backend {
 // Name is "nftables".
 func (*Backend) Name() string { return "nftables" }
 
+// Available is nil when the kernel has nftables and we may use it.
+func (b *Backend) Available(context.Context) error {
+	_, err := b.client.Generation()
+	return err
+}
+
 // Sync brings both tables to rules, each in one transaction that holds only
-// what changed.
+// what changed since the last one. Clients that stay with an endpoint do so
+// also when the tables are replaced.
 func (b *Backend) Sync(_ context.Context, rules *ruleset.Ruleset) error {
-	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		table := Table(family, rules)
-		if _, err := b.client.Sync(table); err != nil {
+	before, err := b.client.Generation()
+	if err != nil {
+		return err
+	}
+	if b.check && before != b.generation {
+		b.books = nil
+	}
+	known := b.books != nil && sameNetworks(b.rules, rules)
+	b.transactions = 0
+	if known {
+		known = before == b.generation
+		err = b.update(rules)
+	} else {
+		known = true
+		err = b.replace(rules)
+	}
+	if err != nil {
+		b.books = nil
+		return err
+	}
+	after, err := b.client.Generation()
+	if err != nil {
+		b.books = nil
+		return err
+	}
+	b.rules, b.check, b.generation = rules, false, 0
+	if known && after == before+b.transactions {
+		b.generation = after
+	}
+	return nil
+}
+
+// replace makes both tables anew.
+func (b *Backend) replace(rules *ruleset.Ruleset) error {
+	b.client.Forget()
+	defer b.client.Forget() // the books know the tables
+	books := map[nft.Family]*book{}
+	for _, family := range families {
+		books[family] = newBook(family, rules)
+		books[family].change(nil, rules.Frontends)
+		if _, err := b.client.Sync(books[family].table(rules)); err != nil {
 			return err
 		}
-		if err := b.dropStaleChoices(family, rules); err != nil {
+		b.transactions++
+		if err := b.dropStaleChoices(family, rules.Frontends); err != nil {
+			return err
+		}
+	}
+	b.books = books
+	return nil
+}
+
+// update sends what changed since the last Sync, or everything if the kernel
+// refuses that: a stranger may have changed what it builds on.
+func (b *Backend) update(rules *ruleset.Ruleset) error {
+	gone, added := ruleset.Diff(b.rules.Frontends, rules.Frontends)
+	for _, family := range families {
+		change := b.books[family].change(gone, added)
+		if change.Empty() {
+			continue
+		}
+		if _, err := b.client.Apply(change); err != nil {
+			return b.replace(rules)
+		}
+		b.transactions++
+		if err := b.dropStaleChoices(family, added); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Forget makes the next Sync replace the tables.
-func (b *Backend) Forget() { b.client.Forget() }
+// Forget makes the next Sync replace the tables, if anybody changed any table
+// since the last one.
+func (b *Backend) Forget() { b.check = true }
 
 // Cleanup removes the tables.
 func (b *Backend) Cleanup(context.Context) error {
+	b.books = nil
 	return errors.Join(b.client.Delete(nft.IPv4, netmark.ProxyTable), b.client.Delete(nft.IPv6, netmark.ProxyTable))
 }
 
-// Table is the whole table of a family for the given rules. It is a pure
-// function: golden tests compare its String.
-func Table(family nft.Family, rules *ruleset.Ruleset) *nft.Table {
-	t := newTable(family, rules)
-	for i := range rules.Frontends {
-		if f := &rules.Frontends[i]; f.Six == (family == nft.IPv6) {
-			t.add(f)
-		}
-	}
-	return t.build()
-}
-
-// exactSlots is up to how many endpoints each has exactly one slot. Beyond, a
-// power of two of at least slotsPerEndpoint each keeps the shares within an
-// eighth of each other, with few different maps.
-const (
-	exactSlots       = 32
-	slotsPerEndpoint = 8
-	maxSlots         = 4096
-)
-
-func slotCount(endpoints int) int {
-	if endpoints <= exactSlots {
-		return endpoints
-	}
-	slots := 2 * exactSlots
-	for slots < endpoints*slotsPerEndpoint && slots < maxSlots {
-		slots *= 2
-	}
-	return max(slots, endpoints)
-}
-
-func frontendKey(f *ruleset.Frontend) []nft.Datum {
-	key := []nft.Datum{nft.Proto(byte(f.Protocol)), nft.Port(f.Port)}
-	if f.NodePort {
-		return key
-	}
-	return append([]nft.Datum{nft.Addr(f.Address)}, key...)
-}
-
-func comment(format string, args ...any) string {
-	text := fmt.Sprintf(format, args...)
-	if len(text) > 128 { // nft's limit
-		text = text[:128]
-	}
-	return text
+func sameNetworks(a, b *ruleset.Ruleset) bool {
+	return slices.Equal(a.PodNetworks, b.PodNetworks) && slices.Equal(a.NodePortAddresses, b.NodePortAddresses) &&
+		slices.Equal(a.ServiceNetworks, b.ServiceNetworks)
 }

@@ -3,10 +3,8 @@
 package nftables
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,260 +29,103 @@ const (
 	chainInside   = "inside"
 	chainReject   = "reject"
 	chainRefuse   = "refuse"
+	chainStray    = "stray"
 )
 
-// table collects the elements while frontends are added.
-type table struct {
-	family nft.Family
-	rules  *ruleset.Ruleset
-	// elements of the named sets and maps.
-	elements map[string][]nft.Element
-	// picks are the chains that choose an endpoint, by name.
-	picks map[string]nft.Chain
-	// slotMaps are the maps of endpoints, by name; true for node ports.
-	slotMaps map[string]bool
-	// memories are the dynamic maps of session affinity, by life.
-	memories map[time.Duration]bool
-	guards   []nft.Chain
-	hairpin  map[netip.Addr]bool
+// Table is the whole table of a family for the given rules. It is a pure
+// function: golden tests compare its String.
+func Table(family nft.Family, rules *ruleset.Ruleset) *nft.Table {
+	b := newBook(family, rules)
+	b.change(nil, rules.Frontends)
+	return b.table(rules)
 }
 
-func newTable(family nft.Family, rules *ruleset.Ruleset) *table {
-	return &table{
-		family: family, rules: rules,
-		elements: map[string][]nft.Element{}, picks: map[string]nft.Chain{},
-		slotMaps: map[string]bool{}, memories: map[time.Duration]bool{}, hairpin: map[netip.Addr]bool{},
-	}
+// frame is the table without Services: what is the same at any number of them.
+type frame struct {
+	translator
+	rules *ruleset.Ruleset
 }
 
-// add adds the elements of one frontend.
-func (t *table) add(f *ruleset.Frontend) {
-	outside, inside, refused := mapFrontends, mapInsideAddr, mapRefused
-	if f.NodePort {
-		outside, inside, refused = mapNodePorts, mapInsidePort, mapRefusedPrt
+// sets are the fixed ones; the elements of all but the first two are those of
+// the frontends.
+func (f frame) sets() []nft.Set {
+	addr := []nft.Type{nft.AddrType(f.family)}
+	verdicts := func(name string, nodePort bool) nft.Set {
+		return nft.Set{Name: name, Key: f.keyTypes(nodePort), Verdicts: true}
 	}
-	if len(f.Sources) > 0 {
-		t.guard(f)
-	}
-	if len(f.Endpoints) > 0 {
-		t.element(outside, f, &nft.Verdict{Do: "goto", Chain: t.pick(f, f.Endpoints, f.Masquerade, "")})
-	} else if f.Empty == ruleset.Drop {
-		t.element(refused, f, &nft.Verdict{Do: "drop"})
-	} else {
-		t.element(refused, f, &nft.Verdict{Do: "goto", Chain: chainReject})
-	}
-	if len(f.Insiders) > 0 {
-		t.element(inside, f, &nft.Verdict{Do: "goto", Chain: t.pick(f, f.Insiders, ruleset.MasqueradeAll, "inside-")})
+	return []nft.Set{
+		{Name: setPods, Key: addr, Interval: true, Elements: f.prefixes(f.rules.PodNetworks)},
+		{Name: setNodePortIP, Key: addr, Interval: true, Elements: f.prefixes(f.rules.NodePortAddresses)},
+		{Name: setHairpin, Key: append(addr, addr...)},
+		verdicts(mapFrontends, false), verdicts(mapNodePorts, true),
+		verdicts(mapInsideAddr, false), verdicts(mapInsidePort, true),
+		verdicts(mapRefused, false), verdicts(mapRefusedPrt, true), verdicts(mapGuarded, false),
 	}
 }
 
-func (t *table) element(set string, f *ruleset.Frontend, v *nft.Verdict) {
-	t.elements[set] = append(t.elements[set], nft.Element{Key: nft.Tuple(frontendKey(f)...), Verdict: v})
-}
-
-// pick puts the endpoints into a map and returns the chain that chooses from it.
-func (t *table) pick(f *ruleset.Frontend, endpoints []netip.AddrPort, masquerade ruleset.Masquerade, lane string) string {
-	slots := slotCount(len(endpoints))
-	kind := "addr"
-	if f.NodePort {
-		kind = "port"
-	}
-	slotMap := fmt.Sprintf("endpoints-%s%s-%d", lane, kind, slots)
-	t.slotMaps[slotMap] = f.NodePort
-	for slot := range slots {
-		e := endpoints[slot%len(endpoints)]
-		t.elements[slotMap] = append(t.elements[slotMap], nft.Element{
-			Key:   nft.Tuple(append(frontendKey(f), nft.Mark(uint32(slot)))...),
-			Value: nft.Tuple(nft.Addr(e.Addr()), nft.Port(e.Port())),
-		})
-	}
-	for _, e := range endpoints {
-		t.hairpin[e.Addr()] = true
-	}
-	chain := fmt.Sprintf("pick-%s%s-%d-%s", lane, kind, slots, masqueradeName(masquerade))
-	if f.Affinity > 0 {
-		chain += fmt.Sprintf("-%ds", int(f.Affinity.Seconds()))
-		t.memories[f.Affinity] = true
-	}
-	if _, known := t.picks[chain]; !known {
-		t.picks[chain] = t.pickChain(chain, slotMap, uint32(slots), f, masquerade)
-	}
-	return chain
-}
-
-func masqueradeName(m ruleset.Masquerade) string {
-	switch m {
-	case ruleset.MasqueradeAll:
-		return "all"
-	case ruleset.MasqueradeNone:
-		return "none"
-	}
-	return "outsiders"
-}
-
-func (t *table) pickChain(name, slotMap string, slots uint32, f *ruleset.Frontend, m ruleset.Masquerade) nft.Chain {
-	c := nft.Chain{Name: name}
-	switch m {
-	case ruleset.MasqueradeAll:
-		c.Rules = append(c.Rules, nft.R(nft.SetMark(netmark.Masquerade)))
-	case ruleset.MasqueradeOutsiders:
-		if len(t.podNetworks()) > 0 {
-			c.Rules = append(c.Rules, nft.R(nft.NotIn(setPods, nft.SourceAddr(t.family)), nft.SetMark(netmark.Masquerade)))
-		}
-	}
-	fields := append(t.fields(f.NodePort), nft.RandomSlot(slots))
-	if f.Affinity == 0 {
-		c.Rules = append(c.Rules, nft.R(nft.DNATFrom(t.family, slotMap, fields...)))
-		return c
-	}
-	memory := memoryName(f.Affinity)
-	client := append([]nft.Field{nft.SourceAddr(t.family)}, t.fields(false)...)
-	c.Rules = append(c.Rules,
-		nft.R(nft.DNATSticky(t.family, memory, client, memory, client, f.Affinity)),
-		nft.R(nft.DNATSticky(t.family, slotMap, fields, memory, client, f.Affinity)))
-	return c
-}
-
-func memoryName(life time.Duration) string { return fmt.Sprintf("affinity-%ds", int(life.Seconds())) }
-
-// fields are the key of a frontend, as fields of a packet.
-func (t *table) fields(nodePort bool) []nft.Field {
-	if nodePort {
-		return []nft.Field{nft.L4Proto, nft.DestPort}
-	}
-	return []nft.Field{nft.DestAddr(t.family), nft.L4Proto, nft.DestPort}
-}
-
-func (t *table) keyTypes(nodePort bool) []nft.Type {
-	if nodePort {
-		return []nft.Type{nft.TypeProto, nft.TypePort}
-	}
-	return []nft.Type{nft.AddrType(t.family), nft.TypeProto, nft.TypePort}
-}
-
-// guard lets only some clients to a frontend: a chain of its own, as source
-// ranges are rare.
-func (t *table) guard(f *ruleset.Frontend) {
-	c := nft.Chain{Name: fmt.Sprintf("guard-%d", len(t.guards))}
-	for _, p := range f.Sources {
-		c.Rules = append(c.Rules, nft.R(nft.SourceAddr(t.family).Is(nft.Prefix(p)), nft.Return()))
-	}
-	c.Rules = append(c.Rules, nft.Rule{Exprs: []nft.Expr{nft.Drop()}, Comment: comment("source ranges of %s", f.Service)})
-	t.guards = append(t.guards, c)
-	t.element(mapGuarded, f, &nft.Verdict{Do: "jump", Chain: c.Name})
-}
-
-func (t *table) podNetworks() []nft.Element { return t.prefixes(t.rules.PodNetworks) }
-
-func (t *table) prefixes(all []netip.Prefix) []nft.Element {
+func (f frame) prefixes(all []netip.Prefix) []nft.Element {
 	var elements []nft.Element
 	for _, p := range all {
-		if p.Addr().Is6() == (t.family == nft.IPv6) {
+		if p.Addr().Is6() == (f.family == nft.IPv6) {
 			elements = append(elements, nft.Element{Key: nft.Prefix(p)})
 		}
 	}
 	return elements
 }
 
-// build makes the table from what was added.
-func (t *table) build() *nft.Table {
-	addr := []nft.Type{nft.AddrType(t.family)}
-	verdicts := func(name string, nodePort bool) nft.Set {
-		return nft.Set{Name: name, Key: t.keyTypes(nodePort), Verdicts: true, Elements: t.elements[name]}
-	}
-	out := &nft.Table{Family: t.family, Name: netmark.ProxyTable, Sets: []nft.Set{
-		{Name: setPods, Key: addr, Interval: true, Elements: t.podNetworks()},
-		{Name: setNodePortIP, Key: addr, Interval: true, Elements: t.prefixes(t.rules.NodePortAddresses)},
-		{Name: setHairpin, Key: append(addr, addr...), Elements: t.hairpins()},
-		verdicts(mapFrontends, false), verdicts(mapNodePorts, true),
-		verdicts(mapInsideAddr, false), verdicts(mapInsidePort, true),
-		verdicts(mapRefused, false), verdicts(mapRefusedPrt, true), verdicts(mapGuarded, false),
-	}}
-	value := []nft.Type{nft.AddrType(t.family), nft.TypePort}
-	for _, name := range sortedKeys(t.slotMaps) {
-		out.Sets = append(out.Sets, nft.Set{Name: name, Key: append(t.keyTypes(t.slotMaps[name]), nft.TypeMark), Value: value, Elements: t.elements[name]})
-	}
-	for life := range t.memories {
-		out.Sets = append(out.Sets, nft.Set{
-			Name: memoryName(life), Key: append([]nft.Type{nft.AddrType(t.family)}, t.keyTypes(false)...), Value: value,
-			Timeout: life, Dynamic: true, Size: maxMemory,
-		})
-	}
-	slices.SortFunc(out.Sets[10:], func(a, b nft.Set) int { return compareNames(a.Name, b.Name) })
-	out.Chains = t.chains()
-	return out
-}
-
-// maxMemory bounds the clients remembered per life.
-const maxMemory = 65536
-
-func (t *table) hairpins() []nft.Element {
-	addrs := make([]netip.Addr, 0, len(t.hairpin))
-	for a := range t.hairpin {
-		addrs = append(addrs, a)
-	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	elements := make([]nft.Element, len(addrs))
-	for i, a := range addrs {
-		elements[i].Key = nft.Tuple(nft.Addr(a), nft.Addr(a))
-	}
-	return elements
-}
-
-func (t *table) chains() []nft.Chain {
-	nat := func(name string, priority int) *nft.Hook {
-		return &nft.Hook{Type: "nat", Name: name, Priority: priority}
-	}
-	filter := func(name string, priority int) *nft.Hook {
-		return &nft.Hook{Type: "filter", Name: name, Priority: priority}
-	}
+// byPlace looks a packet up by its address and, if it is sent to an address
+// that node ports answer on, by its port.
+func (f frame) byPlace(addrMap, portMap string) []nft.Rule {
 	loopback := nft.Prefix(netip.MustParsePrefix("127.0.0.0/8"))
-	if t.family == nft.IPv6 {
+	if f.family == nft.IPv6 {
 		loopback = nft.Prefix(netip.MustParsePrefix("::1/128"))
 	}
-	// toNodePort matches what is sent to an address that node ports answer on.
-	toNodePort := []nft.Expr{nft.DestIsLocal(), nft.DestAddr(t.family).Not(loopback)}
-	if len(t.prefixes(t.rules.NodePortAddresses)) > 0 {
-		toNodePort = append(toNodePort, nft.In(setNodePortIP, nft.DestAddr(t.family)))
+	toNode := []nft.Expr{nft.DestIsLocal(), nft.DestAddr(f.family).Not(loopback)}
+	if len(f.prefixes(f.rules.NodePortAddresses)) > 0 {
+		toNode = append(toNode, nft.In(setNodePortIP, nft.DestAddr(f.family)))
 	}
-	vmap := func(addrMap, portMap string) []nft.Rule {
-		return []nft.Rule{
-			nft.R(nft.VerdictFrom(addrMap, t.fields(false)...)),
-			nft.R(append(slices.Clone(toNodePort), nft.VerdictFrom(portMap, t.fields(true)...))...),
-		}
+	return []nft.Rule{
+		nft.R(nft.VerdictFrom(addrMap, f.fields(false)...)),
+		nft.R(append(toNode, nft.VerdictFrom(portMap, f.fields(true)...))...),
 	}
-	fromPods := []nft.Rule{nft.R(nft.In(setPods, nft.SourceAddr(t.family)), nft.Jump(chainInside)), nft.R(nft.Jump(chainServices))}
-	masquerade := []nft.Rule{
-		nft.R(nft.Masked(netmark.Masquerade, netmark.Masquerade), nft.ClearMark(netmark.Masquerade), nft.Masquerade()),
-		nft.R(nft.IsDNATed(), nft.In(setHairpin, nft.SourceAddr(t.family), nft.DestAddr(t.family)), nft.Masquerade()),
+}
+
+func (f frame) chains() []nft.Chain {
+	nat := func(name string, priority int, rules ...nft.Rule) nft.Chain {
+		return nft.Chain{Name: name, Hook: &nft.Hook{Type: "nat", Name: name, Priority: priority}, Rules: rules}
 	}
-	guard := []nft.Rule{nft.R(nft.IsNewConnection(), nft.VerdictFrom(mapGuarded, t.fields(false)...))}
-	refuse := []nft.Rule{nft.R(nft.IsNewConnection(), nft.Jump(chainRefuse))}
-	chains := []nft.Chain{
+	filter := func(name, hook string, priority int, rules ...nft.Rule) nft.Chain {
+		return nft.Chain{Name: name, Hook: &nft.Hook{Type: "filter", Name: hook, Priority: priority}, Rules: rules}
+	}
+	guard := nft.R(nft.IsNewConnection(), nft.VerdictFrom(mapGuarded, f.fields(false)...))
+	refuse := nft.R(nft.IsNewConnection(), nft.Jump(chainRefuse))
+	refuseStray := []nft.Rule{refuse}
+	if len(f.prefixes(f.rules.ServiceNetworks)) > 0 {
+		refuseStray = append(refuseStray, nft.R(nft.IsNewConnection(), nft.Jump(chainStray)))
+	}
+	// What is for the node itself is none: its DNS has a Service address.
+	stray := []nft.Rule{nft.R(nft.DestIsLocal(), nft.Return())}
+	for _, n := range f.prefixes(f.rules.ServiceNetworks) {
+		stray = append(stray, nft.R(nft.DestAddr(f.family).Is(n.Key), nft.Goto(chainReject)))
+	}
+	return []nft.Chain{
 		{Name: chainReject, Rules: []nft.Rule{
-			nft.R(nft.L4Proto.Is(nft.Proto(unix.IPPROTO_TCP)), nft.Reset()), nft.R(nft.Reject(t.family)),
+			nft.R(nft.L4Proto.Is(nft.Proto(unix.IPPROTO_TCP)), nft.Reset()), nft.R(nft.Reject(f.family)),
 		}},
-		{Name: chainInside, Rules: vmap(mapInsideAddr, mapInsidePort)},
-		{Name: chainServices, Rules: vmap(mapFrontends, mapNodePorts)},
-		{Name: chainRefuse, Rules: vmap(mapRefused, mapRefusedPrt)},
-		{Name: "guard", Hook: filter("prerouting", nft.PriorityDNAT-10), Rules: guard},
-		{Name: "guard-output", Hook: filter("output", nft.PriorityDNAT-10), Rules: guard},
-		{Name: "prerouting", Hook: nat("prerouting", nft.PriorityDNAT), Rules: fromPods},
-		{Name: "output", Hook: nat("output", nft.PriorityDNAT), Rules: []nft.Rule{nft.R(nft.Jump(chainInside)), nft.R(nft.Jump(chainServices))}},
-		{Name: "postrouting", Hook: nat("postrouting", nft.PrioritySNAT), Rules: masquerade},
+		{Name: chainInside, Rules: f.byPlace(mapInsideAddr, mapInsidePort)},
+		{Name: chainServices, Rules: f.byPlace(mapFrontends, mapNodePorts)},
+		{Name: chainRefuse, Rules: f.byPlace(mapRefused, mapRefusedPrt)},
+		{Name: chainStray, Rules: stray},
+		filter("guard", "prerouting", nft.PriorityDNAT-10, guard),
+		filter("guard-output", "output", nft.PriorityDNAT-10, guard),
+		nat("prerouting", nft.PriorityDNAT,
+			nft.R(nft.In(setPods, nft.SourceAddr(f.family)), nft.Jump(chainInside)), nft.R(nft.Jump(chainServices))),
+		nat("output", nft.PriorityDNAT, nft.R(nft.Jump(chainInside)), nft.R(nft.Jump(chainServices))),
+		nat("postrouting", nft.PrioritySNAT,
+			nft.R(nft.Masked(netmark.Masquerade, netmark.Masquerade), nft.ClearMark(netmark.Masquerade), nft.Masquerade()),
+			nft.R(nft.IsDNATed(), nft.In(setHairpin, nft.SourceAddr(f.family), nft.DestAddr(f.family)), nft.Masquerade())),
+		filter("filter-input", "input", nft.PriorityFilter-10, refuse),
+		filter("filter-forward", "forward", nft.PriorityFilter-10, slices.Clone(refuseStray)...),
+		filter("filter-output", "output", nft.PriorityFilter-10, refuseStray...),
 	}
-	for _, hook := range []string{"input", "forward", "output"} {
-		chains = append(chains, nft.Chain{Name: "filter-" + hook, Hook: filter(hook, nft.PriorityFilter-10), Rules: refuse})
-	}
-	if networks := t.prefixes(t.rules.ServiceNetworks); len(networks) > 0 {
-		forward := &chains[len(chains)-2]
-		for _, n := range networks {
-			forward.Rules = append(slices.Clone(forward.Rules), nft.R(nft.IsNewConnection(), nft.DestAddr(t.family).Is(n.Key), nft.Goto(chainReject)))
-		}
-	}
-	chains = append(chains, t.guards...)
-	for _, name := range sortedKeys(t.picks) {
-		chains = append(chains, t.picks[name])
-	}
-	return chains
 }
