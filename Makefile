@@ -43,9 +43,10 @@ test-e2e: build images ## End-to-end tests on a cluster of two nodes
 arch: ## Check import rules, registries and hygiene
 	go test -count=1 ./hack/arch/...
 
-lint: ## Run golangci-lint with .golangci.yml
-	cd hack/tools && go build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+lint: bin/golangci-lint ## Run golangci-lint with .golangci.yml
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && ../bin/golangci-lint run --config ../.golangci.yml ./...) || exit 1; done
+bin/golangci-lint: hack/tools/go.mod
+	@mkdir -p bin; echo "building $@"; cd hack/tools && GOWORK=off go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 bench: ## Run the benchmarks beside the code
 	go test -run '^$$' -bench . -benchmem $(PACKAGES)
