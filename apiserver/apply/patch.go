@@ -107,7 +107,10 @@ func (p *Patch) applyStrategic(current []byte, like any) ([]byte, error) {
 	return out, nil
 }
 
-// unprocessable is the 422 without details for a patch that does not fit.
+// unprocessable is the 422 without details for a patch that does not fit:
+// upstream's message, and the reason at its end, where clients show it.
 func unprocessable(err error) error {
-	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	status := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	status.ErrStatus.Message += ": " + err.Error()
+	return status
 }

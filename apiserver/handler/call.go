@@ -56,7 +56,7 @@ func (c *call) dispatch() error {
 	if c.info.Subresource != "" {
 		return c.subresource()
 	}
-	if !c.verbs[c.info.Verb] || c.def.Namespaced && c.info.Namespace == "" && !crossNamespace(c.info.Verb) {
+	if !c.verbs[c.info.Verb] || misplaced(c.info) || c.def.Namespaced && c.info.Namespace == "" && !crossNamespace(c.info.Verb) {
 		return c.notAllowed()
 	}
 	switch c.info.Verb {
@@ -82,6 +82,18 @@ func (c *call) dispatch() error {
 
 // crossNamespace says which verbs a namespaced kind serves without namespace.
 func crossNamespace(verb string) bool { return verb == "list" || verb == "watch" }
+
+// misplaced says of a verb for collections that it came to an object, or the
+// other way round: a POST to a name, a PUT without one.
+func misplaced(info *request.Info) bool {
+	switch info.Verb {
+	case "create":
+		return info.Name != ""
+	case "update", "patch":
+		return info.Name == ""
+	}
+	return false
+}
 
 func (c *call) notAllowed() error {
 	return apierrors.NewMethodNotSupported(c.gr, c.info.Verb)

@@ -56,7 +56,7 @@ func logins(auth []Credential) []authn.AuthConfig {
 func describe(ref string, err error) error {
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		return fmt.Errorf("%w: %s: not found: %w", ErrNotFound, ref, err)
+		return fmt.Errorf("%w: %s: %w", ErrNotFound, ref, err)
 	case errors.Is(err, registry.ErrUnauthorized):
 		return fmt.Errorf("%w: %s: repository does not exist or may require authorization: %w", ErrUnauthorized, ref, err)
 	}
