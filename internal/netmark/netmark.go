@@ -25,4 +25,6 @@ const (
 	PodsTable = "skeg-pods"
 	// ProxyTable belongs to proxy/backend/nftables.
 	ProxyTable = "skeg-proxy"
+	// IPVSTable belongs to proxy/backend/ipvs.
+	IPVSTable = "skeg-proxy-ipvs"
 )

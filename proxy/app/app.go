@@ -10,11 +10,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
-	"time"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -25,7 +26,6 @@ import (
 	"github.com/skeg-dev/skeg/proxy/conntrack"
 	"github.com/skeg-dev/skeg/proxy/dns"
 	"github.com/skeg-dev/skeg/proxy/healthserver"
-	"github.com/skeg-dev/skeg/proxy/ruleset"
 	"github.com/skeg-dev/skeg/proxy/syncer"
 	"github.com/skeg-dev/skeg/proxy/watch"
 )
@@ -93,39 +93,56 @@ func (o *Options) servers(health *component.Health, logger *slog.Logger) []compo
 }
 
 // afterSync does what follows from rules that are in the kernel.
-func afterSync(checks *healthserver.Server, logger *slog.Logger) func(context.Context, *ruleset.Ruleset, time.Duration) {
-	return func(_ context.Context, rules *ruleset.Ruleset, took time.Duration) {
-		syncDuration.Observe(took.Seconds())
-		syncLast.SetToCurrentTime()
-		if n, err := conntrack.Reconcile(rules); err != nil {
+func afterSync(checks *healthserver.Server, logger *slog.Logger) func(context.Context, syncer.Report) {
+	return func(_ context.Context, done syncer.Report) {
+		observe(done)
+		if n, err := conntrack.Reconcile(done.Gone, done.Added); err != nil {
 			logger.Warn("drop stale connections", "error", err)
 		} else if n > 0 {
 			logger.Info("stale connections dropped", "count", n)
 		}
-		if err := checks.Sync(rules.HealthChecks); err != nil {
+		if err := checks.Sync(done.Rules.HealthChecks); err != nil {
 			logger.Error("serve health checks", "error", err)
 		}
 	}
 }
 
+// choose returns the backend for the mode, which the kernel can do.
+func choose(ctx context.Context, mode string, all []backend.Backend) (backend.Backend, error) {
+	var errs []error
+	for _, b := range all {
+		if mode != "auto" && mode != b.Name() {
+			continue
+		}
+		err := b.Available(ctx)
+		if err == nil {
+			return b, nil
+		}
+		errs = append(errs, fmt.Errorf("--proxy-mode=%s: %w", b.Name(), err))
+	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("--proxy-mode: %s is not built in", mode)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// backend chooses, and removes what another mode left, which would fight with
+// ours.
 func (o *Options) backend(ctx context.Context, logger *slog.Logger) (backend.Backend, error) {
 	all := backends()
-	i := 0
-	if o.Mode != "auto" {
-		i = slices.IndexFunc(all, func(b backend.Backend) bool { return b.Name() == o.Mode })
+	chosen, err := choose(ctx, o.Mode, all)
+	if err != nil {
+		return nil, err
 	}
-	if i < 0 {
-		return nil, fmt.Errorf("--proxy-mode: %s is not built in", o.Mode)
-	}
-	for k, other := range all { // what another mode left would fight with ours
-		if k != i {
+	for _, other := range all {
+		if other != chosen {
 			if err := other.Cleanup(ctx); err != nil {
-				logger.Debug("clean up after another proxy mode", "mode", other.Name(), "error", err)
+				logger.Warn("clean up after another proxy mode", "mode", other.Name(), "error", err)
 			}
 		}
 	}
-	logger.Info("proxy mode", "mode", all[i].Name())
-	return all[i], nil
+	logger.Info("proxy mode", "mode", chosen.Name())
+	return chosen, nil
 }
 
 func (o *Options) client() (kubernetes.Interface, error) {
@@ -161,9 +178,16 @@ func (o *Options) dns(objects *watch.Watch, logger *slog.Logger) (*dns.Server, e
 }
 
 // forwardPackets lets the node pass packets on between pods and other nodes.
+// A kernel without IPv6 has nothing to forward there.
 func forwardPackets() error {
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o644); err != nil {
-		return fmt.Errorf("enable forwarding: %w", err)
+	for _, path := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
+		now, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) && strings.Contains(path, "ipv6") || string(now) == "1\n" {
+			continue
+		}
+		if err := os.WriteFile(path, []byte("1\n"), 0o644); err != nil {
+			return fmt.Errorf("enable forwarding: %w", err)
+		}
 	}
 	return nil
 }

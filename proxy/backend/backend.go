@@ -14,6 +14,9 @@ import (
 type Backend interface {
 	// Name is the proxy mode ("nftables", "ipvs").
 	Name() string
+	// Available is nil when the kernel can do this, and otherwise tells the
+	// user what is missing. It changes nothing.
+	Available(ctx context.Context) error
 	// Sync makes the kernel do what rules say. It is idempotent: the same
 	// rules twice change nothing. The first Sync removes what an earlier
 	// process left and keeps what is still right, so that no flow in progress
@@ -23,6 +26,7 @@ type Backend interface {
 	// Forget makes the next Sync compare with the kernel and not with memory,
 	// to repair what a stranger changed.
 	Forget()
-	// Cleanup removes everything that any instance of this backend ever made.
+	// Cleanup removes everything that any instance of this backend ever made,
+	// also where the kernel can no longer do it.
 	Cleanup(ctx context.Context) error
 }

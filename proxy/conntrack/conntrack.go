@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -23,12 +24,13 @@ type target struct {
 	port uint16
 }
 
-// Reconcile deletes the entries of UDP flows to a frontend of rules whose
-// other end is not one of its endpoints, and returns how many. Flows that are
-// right are not touched. It reads the table only when rules have UDP.
-func Reconcile(rules *ruleset.Ruleset) (deleted uint, err error) {
+// Reconcile deletes the entries of UDP flows to frontends that went or came
+// (a changed one did both) whose other end is none of its endpoints now, and
+// returns how many. Flows that are right are not touched. It reads the table
+// only when some of the frontends are UDP.
+func Reconcile(gone, added []ruleset.Frontend) (deleted uint, err error) {
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		want := targets(rules, family == unix.AF_INET6)
+		want := targets(gone, added, family == unix.AF_INET6)
 		if len(want) == 0 {
 			continue
 		}
@@ -41,18 +43,23 @@ func Reconcile(rules *ruleset.Ruleset) (deleted uint, err error) {
 	return deleted, nil
 }
 
-func targets(rules *ruleset.Ruleset, six bool) map[target]map[netip.AddrPort]bool {
+// targets lists the endpoints of each target that changed: none of those that
+// went.
+func targets(gone, added []ruleset.Frontend, six bool) map[target]map[netip.AddrPort]bool {
 	want := map[target]map[netip.AddrPort]bool{}
-	for i := range rules.Frontends {
-		f := &rules.Frontends[i]
+	for i := range gone {
+		if f := &gone[i]; f.Protocol == ruleset.UDP && f.Six == six {
+			want[target{f.Address, f.Port}] = map[netip.AddrPort]bool{}
+		}
+	}
+	for i := range added {
+		f := &added[i]
 		if f.Protocol != ruleset.UDP || f.Six != six {
 			continue
 		}
 		endpoints := map[netip.AddrPort]bool{}
-		for _, list := range [][]netip.AddrPort{f.Endpoints, f.Insiders} {
-			for _, e := range list {
-				endpoints[e] = true
-			}
+		for _, e := range slices.Concat(f.Endpoints, f.Insiders) {
+			endpoints[e] = true
 		}
 		want[target{f.Address, f.Port}] = endpoints
 	}

@@ -46,11 +46,21 @@ type Config struct {
 	MinInterval time.Duration
 	// FullInterval is how often the kernel is compared whole; 0 is never.
 	FullInterval time.Duration
-	// After is told of each successful sync: the rules, and how long it took.
-	// It runs on the syncer's goroutine.
-	After func(ctx context.Context, rules *ruleset.Ruleset, took time.Duration)
+	// After is told of each successful sync. It runs on the syncer's goroutine.
+	After func(ctx context.Context, done Report)
 	// Failed is told of each failed one.
 	Failed func(err error)
+}
+
+// Report of a successful sync.
+type Report struct {
+	Rules *ruleset.Ruleset
+	// Gone and Added are the frontends that differ from the last successful
+	// sync; a changed one is in both.
+	Gone, Added []ruleset.Frontend
+	Took        time.Duration
+	// Triggers are when what the slices tell of happened, as far as they say.
+	Triggers []time.Time
 }
 
 // Syncer runs the loop. Use New.
@@ -60,19 +70,24 @@ type Syncer struct {
 	// frontends are those of services, sorted; successive ones share what did
 	// not change. Owned by Run.
 	frontends []ruleset.Frontend
-	done      atomic.Int64 // unix nanoseconds of the last success; 0 is never
-	failing   atomic.Pointer[error]
+	// synced are the frontends in the kernel.
+	synced []ruleset.Frontend
+	// seen is the last trigger of each Service, triggers those to report.
+	seen     map[string]time.Time
+	triggers []time.Time
+	done     atomic.Int64 // unix nanoseconds of the last success; 0 is never
+	failing  atomic.Pointer[error]
 }
 
 // New makes a Syncer.
 func New(c Config) *Syncer {
 	if c.After == nil {
-		c.After = func(context.Context, *ruleset.Ruleset, time.Duration) {}
+		c.After = func(context.Context, Report) {}
 	}
 	if c.Failed == nil {
 		c.Failed = func(error) {}
 	}
-	return &Syncer{Config: c, services: map[string]ruleset.Service{}}
+	return &Syncer{Config: c, services: map[string]ruleset.Service{}, seen: map[string]time.Time{}}
 }
 
 // LastSync is when the kernel was last brought up to date; zero is never.
@@ -155,6 +170,7 @@ func (s *Syncer) rebuild() {
 			s.build(key, svc, node)
 		} else {
 			delete(s.services, key)
+			delete(s.seen, key)
 		}
 		changed[key] = s.services[key]
 	}
@@ -164,7 +180,18 @@ func (s *Syncer) rebuild() {
 }
 
 func (s *Syncer) build(key string, svc *corev1.Service, node ruleset.Node) {
-	s.services[key] = ruleset.Build(svc, s.Source.Slices(key), node)
+	endpoints := s.Source.Slices(key)
+	s.services[key] = ruleset.Build(svc, endpoints, node)
+	for _, slice := range endpoints {
+		at, err := time.Parse(time.RFC3339Nano, slice.Annotations[corev1.EndpointsLastChangeTriggerTime])
+		if err != nil || !at.After(s.seen[key]) { // none, or an old one
+			continue
+		}
+		if s.done.Load() != 0 { // what was there before us did not wait for us
+			s.triggers = append(s.triggers, at)
+		}
+		s.seen[key] = at
+	}
 }
 
 func (s *Syncer) sync(ctx context.Context) error {
@@ -176,7 +203,10 @@ func (s *Syncer) sync(ctx context.Context) error {
 	if err := s.Backend.Sync(ctx, rules); err != nil {
 		return err
 	}
-	s.Logger.Debug("rules synced", "frontends", len(rules.Frontends), "took", time.Since(started))
-	s.After(ctx, rules, time.Since(started))
+	done := Report{Rules: rules, Took: time.Since(started), Triggers: s.triggers}
+	done.Gone, done.Added = ruleset.Diff(s.synced, rules.Frontends)
+	s.synced, s.triggers = rules.Frontends, nil
+	s.Logger.Debug("rules synced", "frontends", len(rules.Frontends), "changed", max(len(done.Gone), len(done.Added)), "took", done.Took)
+	s.After(ctx, done)
 	return nil
 }
