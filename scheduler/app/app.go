@@ -104,13 +104,15 @@ type scheduler struct {
 }
 
 func newScheduler(o *Options, client kubernetes.Interface, logger *slog.Logger) *scheduler {
-	runner := framework.NewRunner(plugins.Registry())
-	s := &scheduler{
-		queue:  queue.New(queue.Config{Framework: runner}),
-		events: events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()}),
-	}
 	factory, pods := newInformers(client)
-	s.factory = factory
+	known := newLookups(factory)
+	runner := framework.NewRunner(plugins.Registry(plugins.Config{Workloads: known, NamespaceLabels: known.namespaceLabels}))
+	s := &scheduler{
+		factory: factory,
+		queue:   queue.New(queue.Config{Framework: runner}),
+		events:  events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()}),
+		synced:  known.synced,
+	}
 	nodes := factory.Core().V1().Nodes().Informer()
 	f := &feed{cache: schedcache.New(), queue: s.queue, ours: func(p *corev1.Pod) bool { return p.Spec.SchedulerName == o.SchedulerName }}
 	for informer, handler := range map[cache.SharedIndexInformer]cache.ResourceEventHandler{pods: f.podHandler(), nodes: f.nodeHandler()} {
@@ -124,6 +126,7 @@ func newScheduler(o *Options, client kubernetes.Interface, logger *slog.Logger) 
 		Runners:           map[string]*framework.Runner{o.SchedulerName: runner},
 		Events:            map[string]events.EventRecorder{o.SchedulerName: s.events.NewRecorder(scheme.Scheme, o.SchedulerName)},
 		PercentageOfNodes: o.PercentageOfNodes,
+		Budgets:           known.budgets.PodDisruptionBudgets,
 		Latest: func(name types.NamespacedName) *corev1.Pod {
 			obj, ok, err := pods.GetIndexer().GetByKey(name.String())
 			if err != nil || !ok {

@@ -67,8 +67,9 @@ func (f *feed) podChanged(old, pod *corev1.Pod) {
 		old = nil
 	}
 	if pod.Spec.NodeName == "" {
-		if f.ours(pod) && !f.cache.Has(pod.UID) { // else it is being bound
-			f.queue.Update(pod)
+		if f.ours(pod) {
+			// One that counts on a node is being bound, or is and we see it late.
+			f.queue.Update(pod, !f.cache.Has(pod.UID))
 		}
 		return
 	}

@@ -142,12 +142,15 @@ func (c *Cache) Update(s *framework.Snapshot) {
 	reclassify := c.relist
 	for name := range c.dirty {
 		info, ok := c.nodes[name]
+		old := s.ByName[name]
 		if !ok || info.Node == nil {
+			s.Reindex(old, nil)
 			delete(s.ByName, name)
 			continue
 		}
 		fresh := info.Clone()
-		if old := s.ByName[name]; old != nil && !c.relist {
+		s.Reindex(old, fresh)
+		if old != nil && !c.relist {
 			reclassify = reclassify || len(old.WithAffinity)+len(fresh.WithAffinity) > 0
 			*old = *fresh // keeps the place in s.Nodes
 			continue

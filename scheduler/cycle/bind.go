@@ -24,24 +24,29 @@ const bindTimeout = 60 * time.Second
 func (s *Scheduler) bind(ctx context.Context, runner *framework.Runner, state *framework.CycleState, p *queue.Pod, node string, started time.Time) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bindTimeout)
 	defer cancel()
-	err := s.sendBinding(ctx, runner, state, p.Pod, node)
+	pod := p.Pod
+	err := s.sendBinding(ctx, runner, state, pod, node)
 	if err == nil {
-		s.Queue.Done(p.Pod.UID)
-		s.Logger.Info("pod scheduled", "pod", p.Pod.Namespace+"/"+p.Pod.Name, "node", node, "took", time.Since(started))
+		s.Queue.Done(pod.UID)
+		s.Logger.Info("pod scheduled", "pod", pod.Namespace+"/"+pod.Name, "node", node, "took", time.Since(started))
 		s.Observe("scheduled", time.Since(started))
-		s.event(p.Pod, corev1.EventTypeNormal, "Scheduled", "Binding", fmt.Sprintf("Successfully assigned %s/%s to %s", p.Pod.Namespace, p.Pod.Name, node))
+		s.ObserveBound(p.Attempts, time.Since(p.Since))
+		s.event(pod, corev1.EventTypeNormal, "Scheduled", "Binding", fmt.Sprintf("Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node))
 		return
 	}
-	runner.Unreserve(ctx, state, p.Pod, node)
-	s.Cache.Forget(p.Pod.UID)
+	runner.Unreserve(ctx, state, pod, node)
+	s.Cache.Forget(pod.UID)
 	s.Observe("error", time.Since(started))
+	freed := framework.ClusterEvent{Kind: framework.AssignedPod, Action: framework.Delete, Label: "BindFailed"}
 	if apierrors.IsNotFound(err) { // deleted meanwhile
-		s.Queue.Done(p.Pod.UID)
+		s.Queue.Done(pod.UID)
+		s.Queue.Notify(freed, pod, nil)
 		return
 	}
-	s.fail(ctx, p, fmt.Errorf("bind to %s: %w", node, err))
+	report := s.fail(p, fmt.Errorf("bind to %s: %w", node, err))
 	// What was assumed there is free again.
-	s.Queue.Notify(framework.ClusterEvent{Kind: framework.AssignedPod, Action: framework.Delete, Label: "BindFailed"}, p.Pod, nil)
+	s.Queue.Notify(freed, pod, nil)
+	report(ctx)
 }
 
 func (s *Scheduler) sendBinding(ctx context.Context, runner *framework.Runner, state *framework.CycleState, pod *corev1.Pod, node string) error {
@@ -55,8 +60,9 @@ func (s *Scheduler) sendBinding(ctx context.Context, runner *framework.Runner, s
 }
 
 // report tells the user: the PodScheduled condition and an event. nominated
-// is the node that preemption makes room on, or "".
-func (s *Scheduler) report(ctx context.Context, pod *corev1.Pod, nominated, reason, message string) {
+// is the node that preemption makes room on, "" for none any more, nil for no
+// change.
+func (s *Scheduler) report(ctx context.Context, pod *corev1.Pod, nominated *string, reason, message string) {
 	if s.Latest != nil {
 		latest := s.Latest(types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
 		if latest == nil || latest.UID != pod.UID || latest.Spec.NodeName != "" {
@@ -69,11 +75,12 @@ func (s *Scheduler) report(ctx context.Context, pod *corev1.Pod, nominated, reas
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, Message: message,
 		ObservedGeneration: pod.Generation, LastTransitionTime: metav1.Now(),
 	}
+	renominated := nominated != nil && *nominated != pod.Status.NominatedNodeName
 	for _, old := range pod.Status.Conditions {
 		if old.Type != corev1.PodScheduled {
 			continue
 		}
-		if old.Status == condition.Status && old.Reason == reason && old.Message == message && (nominated == "" || nominated == pod.Status.NominatedNodeName) {
+		if old.Status == condition.Status && old.Reason == reason && old.Message == message && !renominated {
 			return
 		}
 		if old.Status == condition.Status {
@@ -81,8 +88,11 @@ func (s *Scheduler) report(ctx context.Context, pod *corev1.Pod, nominated, reas
 		}
 	}
 	status := map[string]any{"conditions": []corev1.PodCondition{condition}}
-	if nominated != "" {
-		status["nominatedNodeName"] = nominated
+	if renominated {
+		status["nominatedNodeName"] = nil // as a patch: remove it
+		if *nominated != "" {
+			status["nominatedNodeName"] = *nominated
+		}
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
 	if err == nil {

@@ -15,10 +15,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/kubernetes"
@@ -32,7 +34,8 @@ import (
 // maxBindings bounds the bindings under way at once.
 const maxBindings = 256
 
-// Config of a Scheduler. All fields but Latest and Observe are required.
+// Config of a Scheduler. Latest, Budgets and the
+// Observe functions are optional.
 type Config struct {
 	Client kubernetes.Interface
 	Queue  *queue.Queue
@@ -48,6 +51,13 @@ type Config struct {
 	// Observe is told the result and duration of each attempt, for metrics:
 	// "scheduled", "unschedulable" or "error".
 	Observe func(result string, took time.Duration)
+	// ObserveAlgorithm is told how long finding a node took, ObserveBound how
+	// a bound Pod fared, ObservePreemption how many Pods had to go.
+	ObserveAlgorithm  func(took time.Duration)
+	ObserveBound      func(attempts int, waited time.Duration)
+	ObservePreemption func(victims int)
+	// Budgets lists the disruption budgets of a namespace; nil means none.
+	Budgets func(namespace string) ([]*policyv1.PodDisruptionBudget, error)
 	// PercentageOfNodes to find feasible before scoring; 0 adapts.
 	PercentageOfNodes int
 }
@@ -56,7 +66,8 @@ type Config struct {
 type Scheduler struct {
 	Config
 	snapshot framework.Snapshot
-	next     int // where the search for nodes goes on
+	nominees map[string][]*framework.PodInfo // of the attempt, by node
+	next     int                             // where the search for nodes goes on
 	slots    chan struct{}
 	bindings sync.WaitGroup
 }
@@ -65,6 +76,15 @@ type Scheduler struct {
 func New(c Config) *Scheduler {
 	if c.Observe == nil {
 		c.Observe = func(string, time.Duration) {}
+	}
+	if c.ObserveAlgorithm == nil {
+		c.ObserveAlgorithm = func(time.Duration) {}
+	}
+	if c.ObserveBound == nil {
+		c.ObserveBound = func(int, time.Duration) {}
+	}
+	if c.ObservePreemption == nil {
+		c.ObservePreemption = func(int) {}
 	}
 	return &Scheduler{Config: c, slots: make(chan struct{}, maxBindings)}
 }
@@ -90,25 +110,32 @@ func (s *Scheduler) attempt(ctx context.Context, p *queue.Pod) {
 		return
 	}
 	s.Cache.Update(&s.snapshot)
+	s.nominees = s.Queue.Nominees(p.PodInfo)
 	state := &framework.CycleState{}
 	node, err := s.schedule(ctx, runner, state, p.PodInfo)
 	var unfit *FitError
 	switch {
 	case errors.As(err, &unfit):
 		s.refuse(ctx, runner, state, p, unfit)
+		s.ObserveAlgorithm(time.Since(started))
 		s.Observe("unschedulable", time.Since(started))
 		return
 	case err != nil:
-		s.fail(ctx, p, err)
-		s.Observe("error", time.Since(started))
+		s.abort(ctx, p, started, err)
 		return
 	}
+	s.ObserveAlgorithm(time.Since(started))
 	if err := s.reserve(ctx, runner, state, p, node); err != nil {
-		s.fail(ctx, p, err)
-		s.Observe("error", time.Since(started))
+		s.abort(ctx, p, started, err)
 		return
 	}
 	s.beside(func() { s.bind(ctx, runner, state, p, node, started) })
+}
+
+func (s *Scheduler) abort(ctx context.Context, p *queue.Pod, started time.Time, err error) {
+	report := s.fail(p, err)
+	s.Observe("error", time.Since(started))
+	s.beside(func() { report(ctx) })
 }
 
 // beside runs what talks to the API on a goroutine of its own, so that the
@@ -138,25 +165,60 @@ func (s *Scheduler) reserve(ctx context.Context, runner *framework.Runner, state
 	return fmt.Errorf("%s: %s", status.Plugin(), status.Message())
 }
 
-// refuse records that no node fits and puts the Pod back.
+// refuse records that no node fits, makes room if it may, and puts the Pod back.
 func (s *Scheduler) refuse(ctx context.Context, runner *framework.Runner, state *framework.CycleState, p *queue.Pod, unfit *FitError) {
-	nominated, status := runner.PostFilter(ctx, state, p.PodInfo, &s.snapshot, unfit.Nodes)
-	unfit.After = status.Message()
-	message := unfit.Error()
 	by := unfit.plugins()
-	if status.IsRejected() && status.Plugin() != "" {
-		by.Insert(status.Plugin())
-	}
-	pod := p.Pod // the queue may replace it once it is back
+	nominated, chosen := s.makeRoom(ctx, runner, state, p, unfit)
+	message := unfit.Error()
+	info, pod := p.PodInfo, p.Pod // the queue may replace them once it is back
 	s.Logger.Info("pod is unschedulable", "pod", pod.Namespace+"/"+pod.Name, "message", message)
 	s.Queue.Requeue(p, by)
-	s.beside(func() { s.report(ctx, pod, nominated, corev1.PodReasonUnschedulable, message) })
+	s.beside(func() {
+		s.report(ctx, pod, nominated, corev1.PodReasonUnschedulable, message)
+		if chosen == nil {
+			return
+		}
+		if err := s.evict(ctx, pod, chosen); err != nil {
+			s.Logger.Error("make room for pod", "pod", pod.Namespace+"/"+pod.Name, "node", chosen.node, "error", err)
+			s.Queue.Nominate(info, "")
+			s.Queue.Notify(framework.ClusterEvent{Kind: framework.AnyKind, Action: framework.Any, Label: "PreemptionFailed"}, nil, nil)
+		}
+	})
 }
 
-// fail records an internal error and puts the Pod back for another attempt.
-func (s *Scheduler) fail(ctx context.Context, p *queue.Pod, err error) {
+// makeRoom runs the PostFilter plugins and preemption. nominated is nil when
+// the Pod's nominated node stays as it is.
+func (s *Scheduler) makeRoom(ctx context.Context, runner *framework.Runner, state *framework.CycleState, p *queue.Pod, unfit *FitError) (nominated *string, chosen *candidate) {
+	if unfit.All == 0 {
+		return nil, nil
+	}
+	node, status := runner.PostFilter(ctx, state, p.PodInfo, &s.snapshot, unfit.Nodes)
+	unfit.After = status.Message()
+	if status.IsSuccess() && node != "" {
+		s.Queue.Nominate(p.PodInfo, node)
+		return &node, nil
+	}
+	v, err := s.preempt(ctx, runner, state, p, unfit)
+	if err != nil {
+		s.Logger.Error("look for pods to preempt", "pod", p.Pod.Namespace+"/"+p.Pod.Name, "error", err)
+		return nil, nil
+	}
+	unfit.After = strings.TrimSpace(unfit.After + " " + v.message)
+	switch {
+	case v.keep:
+		return nil, nil
+	case v.chosen != nil:
+		node = v.chosen.node
+		s.ObservePreemption(len(v.chosen.victims))
+	}
+	s.Queue.Nominate(p.PodInfo, node)
+	return &node, v.chosen
+}
+
+// fail puts the Pod back for another attempt after an internal error.
+func (s *Scheduler) fail(p *queue.Pod, err error) (report func(context.Context)) {
 	pod := p.Pod
 	s.Logger.Error("schedule pod", "pod", pod.Namespace+"/"+pod.Name, "error", err)
 	s.Queue.Requeue(p, sets.New[string]())
-	s.report(ctx, pod, "", corev1.PodReasonSchedulerError, err.Error())
+	return func(ctx context.Context) { s.report(ctx, pod, nil, corev1.PodReasonSchedulerError, err.Error()) }
 }

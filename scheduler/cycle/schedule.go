@@ -68,6 +68,12 @@ func (s *Scheduler) feasible(ctx context.Context, runner *framework.Runner, stat
 		return nil, unfit
 	}
 	unfit.excludedBy = by
+	if node := s.snapshot.ByName[s.Queue.Nominated(pod.Pod.UID)]; node != nil && (only == nil || only.Has(node.Name())) {
+		// Room was made for it there.
+		if s.filter(ctx, runner, state, pod, node).IsSuccess() {
+			return []*framework.NodeInfo{node}, nil
+		}
+	}
 	want := s.enough(len(all))
 	found := make([]*framework.NodeInfo, 0, min(want, 128))
 	seen := 0
@@ -77,7 +83,7 @@ func (s *Scheduler) feasible(ctx context.Context, runner *framework.Runner, stat
 			unfit.excluded++
 			continue
 		}
-		status := runner.Filter(ctx, state, pod, node)
+		status := s.filter(ctx, runner, state, pod, node)
 		switch {
 		case status.IsSuccess():
 			found = append(found, node)

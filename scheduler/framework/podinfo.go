@@ -24,6 +24,10 @@ type PodInfo struct {
 	// HasAffinity: any inter-pod affinity term; HasRequiredAntiAffinity: a
 	// required anti-affinity term.
 	HasAffinity, HasRequiredAntiAffinity bool
+	// Terms are its inter-pod affinity.
+	Terms AffinityTerms
+
+	group string // see Group
 }
 
 // HostPort is a port of the node. IP is "0.0.0.0" for all addresses.
@@ -47,7 +51,9 @@ func NewPodInfo(pod *corev1.Pod) *PodInfo {
 	if a := pod.Spec.Affinity; a != nil {
 		info.HasAffinity = a.PodAffinity != nil || a.PodAntiAffinity != nil
 		info.HasRequiredAntiAffinity = a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0
+		info.Terms = newAffinityTerms(pod)
 	}
+	info.group = groupKey(info)
 	return info
 }
 

@@ -86,7 +86,7 @@ func (r *Runner) PreEnqueue(pod *corev1.Pod) *Status {
 // PreFilter runs all; the nodes are the intersection of what plugins named,
 // nil for all. by names the plugins that narrowed it, for messages.
 func (r *Runner) PreFilter(ctx context.Context, state *CycleState, pod *PodInfo, snapshot *Snapshot) (nodes sets.Set[string], by []string, s *Status) {
-	state.SkipFilter = sets.New[string]()
+	state.Snapshot, state.SkipFilter = snapshot, sets.New[string]()
 	for _, p := range r.preFilter {
 		some, s := p.PreFilter(ctx, state, pod, snapshot)
 		switch {

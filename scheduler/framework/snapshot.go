@@ -9,6 +9,8 @@ type Snapshot struct {
 	ByName map[string]*NodeInfo
 	// WithAffinity and WithRequiredAntiAffinity are the nodes that have such Pods.
 	WithAffinity, WithRequiredAntiAffinity []*NodeInfo
+
+	groups groups
 }
 
 // NewSnapshot makes one from nodes, mainly for tests.
@@ -16,6 +18,7 @@ func NewSnapshot(nodes ...*NodeInfo) *Snapshot {
 	s := &Snapshot{Nodes: nodes, ByName: make(map[string]*NodeInfo, len(nodes))}
 	for _, n := range nodes {
 		s.ByName[n.Name()] = n
+		s.Reindex(nil, n)
 	}
 	s.Classify()
 	return s

@@ -10,6 +10,8 @@ type StateData interface{ Clone() StateData }
 // zero value is empty and ready. Not safe for concurrent writes.
 type CycleState struct {
 	data map[string]StateData
+	// Snapshot is what the attempt reads; set by Runner.PreFilter.
+	Snapshot *Snapshot
 	// SkipFilter and SkipScore name plugins that had nothing to say.
 	SkipFilter, SkipScore sets.Set[string]
 }
@@ -30,7 +32,7 @@ func (c *CycleState) Read(key string) (data StateData, ok bool) {
 
 // Clone copies the state and all data in it.
 func (c *CycleState) Clone() *CycleState {
-	dup := &CycleState{SkipFilter: c.SkipFilter, SkipScore: c.SkipScore, data: make(map[string]StateData, len(c.data))}
+	dup := &CycleState{Snapshot: c.Snapshot, SkipFilter: c.SkipFilter, SkipScore: c.SkipScore, data: make(map[string]StateData, len(c.data))}
 	for k, v := range c.data {
 		dup.data[k] = v.Clone()
 	}

@@ -4,11 +4,23 @@
 // goroutines.
 package plugins
 
-import "github.com/skeg-dev/skeg/scheduler/framework"
+import (
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/skeg-dev/skeg/scheduler/framework"
+)
+
+// Config is what plugins know of the cluster beside the snapshot. All optional.
+type Config struct {
+	// Workloads serves the default spreading.
+	Workloads Workloads
+	// NamespaceLabels serves namespace selectors of affinity terms.
+	NamespaceLabels framework.NamespaceLabels
+}
 
 // Registry lists the plugins in the order they run, with the weights of
 // upstream's default profile.
-func Registry() []framework.Weighted {
+func Registry(c Config) []framework.Weighted {
 	return []framework.Weighted{
 		{Plugin: NewSchedulingGates()},
 		{Plugin: NewNodeUnschedulable()},
@@ -17,10 +29,14 @@ func Registry() []framework.Weighted {
 		{Plugin: NewNodeAffinity(), Weight: 2},
 		{Plugin: NewNodePorts()},
 		{Plugin: NewNodeResourcesFit(), Weight: 1},
+		{Plugin: NewPodTopologySpread(c.Workloads), Weight: 2},
+		{Plugin: NewInterPodAffinity(c.NamespaceLabels), Weight: 2},
 		{Plugin: NewBalancedAllocation(), Weight: 1},
 		{Plugin: NewImageLocality(), Weight: 1},
 	}
 }
+
+func noNamespaceLabels(string) labels.Set { return nil }
 
 // maxScaled brings scores into 0 to framework.MaxNodeScore by their maximum;
 // reverse turns them around, for counts of what is unwanted.

@@ -14,7 +14,7 @@ import (
 func (q *Queue) enter(p *Pod) {
 	q.leave(p)
 	if s := q.config.Framework.PreEnqueue(p.Pod); !s.IsSuccess() {
-		p.place = gated
+		q.park(p, gated)
 		return
 	}
 	p.place = active
@@ -44,8 +44,15 @@ func (q *Queue) leave(p *Pod) {
 		q.active.remove(p)
 	case backingOff:
 		q.backoff.remove(p)
+	case unschedulable, gated:
+		delete(q.parked, p)
 	}
 	p.place = nowhere
+}
+
+func (q *Queue) park(p *Pod, where place) {
+	p.place = where
+	q.parked[p] = struct{}{}
 }
 
 // record keeps an event for the Pods in flight, which may be refused for a
@@ -111,7 +118,7 @@ func (q *Queue) flushLeftovers() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.clock.Now()
-	for _, p := range q.pods {
+	for p := range q.parked {
 		if p.place == unschedulable && now.Sub(p.Queued) > maxUnschedulable {
 			q.retry(p)
 		}

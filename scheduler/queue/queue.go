@@ -51,6 +51,7 @@ type Pod struct {
 	ready    time.Time // end of the back-off
 	place    place
 	index    int         // in its heap
+	order    uint64      // of arrival, among those of the same moment
 	newer    *corev1.Pod // arrived during the attempt; taken over by Requeue
 }
 
@@ -93,8 +94,14 @@ type Queue struct {
 	events  []event           // since the oldest Pod in flight was taken
 	flights map[types.UID]int // position in events (counted from base) at Pop
 	base    int
-	wake    chan struct{} // closed and replaced when active gains a Pod
-	retime  chan struct{} // size 1: the earliest back-off changed
+	order   uint64
+	parked  map[*Pod]struct{} // those that events may wake: unschedulable or gated
+	// nominees are Pods for which preemption makes room, by node; nominated is
+	// where each is.
+	nominees  map[string]map[types.UID]*framework.PodInfo
+	nominated map[types.UID]string
+	wake      chan struct{} // closed and replaced when active gains a Pod
+	retime    chan struct{} // size 1: the earliest back-off changed
 }
 
 type event struct {
@@ -116,6 +123,7 @@ func New(c Config) *Queue {
 	return &Queue{
 		config: c, clock: c.Clock,
 		pods: map[types.UID]*Pod{}, flights: map[types.UID]int{},
+		parked: map[*Pod]struct{}{}, nominees: map[string]map[types.UID]*framework.PodInfo{}, nominated: map[types.UID]string{},
 		active: heap{less: byPriority}, backoff: heap{less: byReady},
 		wake: make(chan struct{}), retime: make(chan struct{}, 1),
 	}
@@ -124,7 +132,13 @@ func New(c Config) *Queue {
 // byPriority orders by priority, then by who waits longest.
 func byPriority(a, b *Pod) bool {
 	pa, pb := priority(a.Pod), priority(b.Pod)
-	return pa > pb || pa == pb && a.Queued.Before(b.Queued)
+	if pa != pb {
+		return pa > pb
+	}
+	if !a.Queued.Equal(b.Queued) {
+		return a.Queued.Before(b.Queued)
+	}
+	return a.order < b.order
 }
 
 func byReady(a, b *Pod) bool { return a.ready.Before(b.ready) }
@@ -144,25 +158,28 @@ func (q *Queue) Add(pod *corev1.Pod) {
 		q.update(pod)
 		return
 	}
-	now := q.clock.Now()
-	p := &Pod{PodInfo: framework.NewPodInfo(pod), Since: now, Queued: now}
-	q.pods[pod.UID] = p
-	q.enter(p)
+	q.take(pod)
 }
 
 // Update replaces the Pod. If it was refused and its own change may help, it
-// is tried again.
-func (q *Queue) Update(pod *corev1.Pod) {
+// is tried again. One that is not here is taken in if add.
+func (q *Queue) Update(pod *corev1.Pod, add bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if _, known := q.pods[pod.UID]; !known {
-		now := q.clock.Now()
-		p := &Pod{PodInfo: framework.NewPodInfo(pod), Since: now, Queued: now}
-		q.pods[pod.UID] = p
-		q.enter(p)
-		return
+	if _, known := q.pods[pod.UID]; known {
+		q.update(pod)
+	} else if add {
+		q.take(pod)
 	}
-	q.update(pod)
+}
+
+func (q *Queue) take(pod *corev1.Pod) {
+	now := q.clock.Now()
+	q.order++
+	p := &Pod{PodInfo: framework.NewPodInfo(pod), Since: now, Queued: now, order: q.order}
+	q.pods[pod.UID] = p
+	q.nominate(p.PodInfo, pod.Status.NominatedNodeName)
+	q.enter(p)
 }
 
 func (q *Queue) update(pod *corev1.Pod) {
@@ -174,6 +191,9 @@ func (q *Queue) update(pod *corev1.Pod) {
 	}
 	old := p.Pod
 	p.PodInfo = framework.NewPodInfo(pod)
+	if node := q.nominated[pod.UID]; node != "" {
+		q.nominate(p.PodInfo, node)
+	}
 	switch p.place {
 	case active:
 		q.active.fix(p)
@@ -198,6 +218,7 @@ func (q *Queue) ownChangeHelps(p *Pod, old, new *corev1.Pod) bool {
 func (q *Queue) Delete(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.unnominate(uid)
 	if p, ok := q.pods[uid]; ok {
 		q.leave(p)
 		delete(q.pods, uid)
@@ -233,6 +254,7 @@ func (q *Queue) Done(uid types.UID) {
 	defer q.mu.Unlock()
 	if p, ok := q.pods[uid]; ok && p.place == inFlight {
 		delete(q.pods, uid)
+		q.unnominate(uid)
 	}
 	q.land(uid)
 }
@@ -263,7 +285,7 @@ func (q *Queue) Requeue(p *Pod, refusedBy sets.Set[string]) {
 	if again {
 		q.retry(p)
 	} else {
-		p.place = unschedulable
+		q.park(p, unschedulable)
 	}
 }
 
@@ -285,7 +307,7 @@ func (q *Queue) Notify(e framework.ClusterEvent, old, new any) {
 	defer q.mu.Unlock()
 	ev := event{e, old, new}
 	q.record(ev)
-	for _, p := range q.pods {
+	for p := range q.parked {
 		switch {
 		case p.place == unschedulable && q.helps(p, ev):
 			q.retry(p)
