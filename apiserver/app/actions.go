@@ -42,6 +42,7 @@ func newActions(a *authentication, z *authorization, stores map[schema.GroupReso
 			return a.issuer.RequestObject(ctx, req.Namespace, req.Name, req.Object) //nolint:wrapcheck // a Status
 		}),
 		"pods/eviction": &eviction.Action{
+			Pods:    stores[corev1.Resource("pods")],
 			Budgets: stores[schema.GroupResource{Group: policyv1.GroupName, Resource: "poddisruptionbudgets"}], Deleter: d,
 		},
 		"bindings": handler.ActionFunc(d.bind),

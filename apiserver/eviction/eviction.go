@@ -6,6 +6,7 @@ package eviction
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,8 @@ type Deleter interface {
 
 // Action evicts Pods.
 type Action struct {
+	// Pods is the store of Pods; required.
+	Pods store.Store
 	// Budgets is the store of PodDisruptionBudgets; required.
 	Budgets store.Store
 	// Deleter is required.
@@ -70,10 +73,81 @@ func (a *Action) Act(ctx context.Context, req handler.ActionRequest) (runtime.Ob
 			requireVersion(opts, pod.ResourceVersion)
 		}
 	}
+	if len(opts.DryRun) == 0 {
+		if err := a.mark(ctx, pod, opts); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.Deleter.Delete(ctx, req.User, corev1.SchemeGroupVersion.WithResource("pods"), pod.Namespace, pod.Name, opts); err != nil {
 		return nil, err //nolint:wrapcheck // a Status
 	}
 	return &metav1.Status{Status: metav1.StatusSuccess}, nil
+}
+
+// mark tells on the Pod that it ends by an eviction, so that Jobs and people
+// need not take its end for a failure of its own (KEP-3329). A Pod that goes
+// at once is not marked.
+func (a *Action) mark(ctx context.Context, pod *corev1.Pod, opts *metav1.DeleteOptions) error {
+	if pod.DeletionTimestamp != nil || opts.GracePeriodSeconds != nil && *opts.GracePeriodSeconds == 0 {
+		return nil
+	}
+	item, err := a.Pods.Update(ctx, pod.Namespace+"/"+pod.Name, func(current *store.Item) (resource.Object, error) {
+		if current == nil {
+			return nil, store.ErrNotFound
+		}
+		latest, ok := current.Object.DeepCopyObject().(*corev1.Pod)
+		if !ok {
+			return nil, fmt.Errorf("read pod: got a %T", current.Object)
+		}
+		if err := unchanged(latest, opts.Preconditions); err != nil {
+			return nil, err
+		}
+		setDisrupted(latest)
+		return latest, nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return apierrors.NewNotFound(corev1.Resource("pods"), pod.Name)
+	}
+	if err != nil {
+		return err //nolint:wrapcheck // a Status, or mapped by the handler
+	}
+	if p := opts.Preconditions; p != nil && p.ResourceVersion != nil {
+		version := item.Object.GetResourceVersion()
+		p.ResourceVersion = &version // ours is the write since
+	}
+	return nil
+}
+
+// unchanged checks the preconditions of the delete to come.
+func unchanged(pod *corev1.Pod, p *metav1.Preconditions) error {
+	switch {
+	case p == nil:
+	case p.UID != nil && *p.UID != pod.UID:
+		return apierrors.NewConflict(corev1.Resource("pods"), pod.Name, fmt.Errorf(
+			"Precondition failed: UID in precondition: %v, UID in object meta: %v", *p.UID, pod.UID)) //nolint:staticcheck // upstream's text
+	case p.ResourceVersion != nil && *p.ResourceVersion != pod.ResourceVersion:
+		return apierrors.NewConflict(corev1.Resource("pods"), pod.Name, fmt.Errorf(
+			"Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", *p.ResourceVersion, pod.ResourceVersion)) //nolint:staticcheck // upstream's text
+	}
+	return nil
+}
+
+// setDisrupted sets the condition DisruptionTarget.
+func setDisrupted(pod *corev1.Pod) {
+	condition := corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: pod.Generation,
+		Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting", LastTransitionTime: metav1.Now().Rfc3339Copy(),
+	}
+	for i := range pod.Status.Conditions {
+		if old := &pod.Status.Conditions[i]; old.Type == condition.Type {
+			if old.Status == condition.Status {
+				condition.LastTransitionTime = old.LastTransitionTime
+			}
+			*old = condition
+			return
+		}
+	}
+	pod.Status.Conditions = append(pod.Status.Conditions, condition)
 }
 
 // free says that no budget protects the Pod: it does not serve anybody.
