@@ -89,7 +89,7 @@ func (a *assembly) build() (http.Handler, error) {
 
 // plugins are the admission plugins that run, without the disabled ones.
 func (a *assembly) plugins() ([]admission.Plugin, error) {
-	all := admission.Registry(admission.Config{Reader: a.reader})
+	all := admission.Registry(admission.Config{Reader: a.reader, Authorizer: a.authz})
 	var names []string
 	for _, p := range all {
 		names = append(names, p.Name())

@@ -69,6 +69,7 @@ import (
 	_ "k8s.io/kube-openapi/pkg/spec3"
 	_ "k8s.io/kube-openapi/pkg/util"
 	_ "k8s.io/kube-openapi/pkg/validation/spec"
+	_ "k8s.io/pod-security-admission/policy"
 	_ "k8s.io/streaming/pkg/httpstream/spdy"
 	_ "k8s.io/streaming/pkg/httpstream/wsstream"
 	_ "k8s.io/utils/clock"
