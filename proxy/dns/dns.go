@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -80,34 +81,71 @@ func (s *Server) Ready() error {
 // Run serves until ctx ends. An address that cannot be listened on ends it
 // with an error.
 func (s *Server) Run(ctx context.Context) error {
+	servers, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
-	for _, addr := range s.config.Addresses {
-		for _, network := range []string{"udp", "tcp"} {
-			server := &mdns.Server{
-				Addr: netip.AddrPortFrom(addr, s.config.Port).String(), Net: network, Handler: s, UDPSize: maxUDP,
-				ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
-				NotifyStartedFunc: s.started,
+	for _, server := range servers {
+		started, ended := make(chan struct{}), make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started); s.started() }
+		running.Go(func() {
+			defer close(ended)
+			if err := server.ActivateAndServe(); err != nil {
+				cancel(fmt.Errorf("serve DNS on %s/%s: %w", server.Addr, server.Net, err))
 			}
-			running.Go(func() {
-				if err := server.ListenAndServe(); err != nil {
-					cancel(fmt.Errorf("serve DNS on %s/%s: %w", server.Addr, network, err))
-				}
-			})
-			context.AfterFunc(ctx, func() {
+		})
+		running.Go(func() {
+			<-ctx.Done()
+			select {
+			case <-ended:
+			case <-started:
 				if err := server.Shutdown(); err != nil {
 					s.config.Logger.Debug("stop DNS listener", "address", server.Addr, "error", err)
 				}
-			})
-		}
+			}
+		})
 	}
-	<-ctx.Done()
 	running.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// listen opens all listeners, or none.
+func (s *Server) listen(ctx context.Context) ([]*mdns.Server, error) {
+	var servers []*mdns.Server
+	var open []io.Closer
+	var config net.ListenConfig
+	fail := func(network, at string, err error) ([]*mdns.Server, error) {
+		errs := []error{fmt.Errorf("listen for DNS on %s/%s: %w", at, network, err)}
+		for _, c := range open {
+			errs = append(errs, c.Close())
+		}
+		return nil, errors.Join(errs...)
+	}
+	for _, addr := range s.config.Addresses {
+		at := netip.AddrPortFrom(addr, s.config.Port).String()
+		packets, err := config.ListenPacket(ctx, "udp", at)
+		if err != nil {
+			return fail("udp", at, err)
+		}
+		open = append(open, packets)
+		stream, err := config.Listen(ctx, "tcp", at)
+		if err != nil {
+			return fail("tcp", at, err)
+		}
+		open = append(open, stream)
+		for _, server := range []*mdns.Server{{PacketConn: packets, Net: "udp"}, {Listener: stream, Net: "tcp"}} {
+			server.Addr, server.Handler, server.UDPSize = at, s, maxUDP
+			server.ReadTimeout, server.WriteTimeout = 5*time.Second, 5*time.Second
+			servers = append(servers, server)
+		}
+	}
+	return servers, nil
 }
 
 func (s *Server) started() {
@@ -141,15 +179,50 @@ func (s *Server) ServeDNS(w mdns.ResponseWriter, q *mdns.Msg) {
 }
 
 func (s *Server) answer(ctx context.Context, q *mdns.Msg) *mdns.Msg {
-	if len(q.Question) != 1 || q.Opcode != mdns.OpcodeQuery {
+	switch {
+	case q.Opcode != mdns.OpcodeQuery:
 		return new(mdns.Msg).SetRcode(q, mdns.RcodeNotImplemented)
+	case len(q.Question) != 1:
+		return new(mdns.Msg).SetRcode(q, mdns.RcodeFormatError)
 	}
 	question := q.Question[0]
 	if question.Qclass != mdns.ClassINET && question.Qclass != mdns.ClassANY {
 		return new(mdns.Msg).SetRcode(q, mdns.RcodeRefused)
 	}
 	if reply := s.zone.answer(q, question); reply != nil {
+		s.follow(ctx, q, reply)
 		return reply
 	}
 	return s.forward.answer(ctx, q)
+}
+
+// maxChain bounds the aliases that are followed.
+const maxChain = 8
+
+// follow completes an answer that is only an alias (ExternalName) with what
+// the alias leads to. When that cannot be found out, the alias is the answer.
+func (s *Server) follow(ctx context.Context, q, reply *mdns.Msg) {
+	qtype := q.Question[0].Qtype
+	if qtype == mdns.TypeCNAME || qtype == mdns.TypeANY {
+		return
+	}
+	for range maxChain {
+		if len(reply.Answer) == 0 {
+			return
+		}
+		alias, ok := reply.Answer[len(reply.Answer)-1].(*mdns.CNAME)
+		if !ok {
+			return
+		}
+		next := q.Copy()
+		next.Question[0].Name = alias.Target
+		found := s.zone.answer(next, next.Question[0])
+		if found == nil {
+			found = s.forward.answer(ctx, next)
+		}
+		if found.Rcode != mdns.RcodeSuccess || len(found.Answer) == 0 {
+			return
+		}
+		reply.Answer = append(reply.Answer, found.Answer...)
+	}
 }
