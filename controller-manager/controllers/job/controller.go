@@ -57,7 +57,24 @@ func New(env reconcile.Env) (*Controller, error) {
 		jobs: env.Informers.Batch().V1().Jobs().Informer(), lister: env.Informers.Batch().V1().Jobs().Lister(),
 		pods: env.Informers.Core().V1().Pods().Informer(),
 	}
+	if err := c.pods.AddIndexers(cache.Indexers{trackedIndex: trackedBy}); err != nil {
+		return nil, fmt.Errorf("index tracked pods: %w", err)
+	}
 	return c, reconcile.IndexByOwner(c.pods)
+}
+
+// trackedIndex finds pods with the tracking finalizer by the key of their Job.
+const trackedIndex = "tracked-by-job"
+
+func trackedBy(obj any) ([]string, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok || !tracked(pod) {
+		return nil, nil
+	}
+	if owner := reconcile.OwnerKey(pod, kindJob.Kind); owner != "" {
+		return []string{owner}, nil
+	}
+	return nil, nil
 }
 
 // Name implements reconcile.Reconciler.
@@ -97,9 +114,12 @@ func (c *Controller) Reconcile(ctx context.Context, key string) (reconcile.Resul
 	cached, err := c.lister.Jobs(namespace).Get(name)
 	if apierrors.IsNotFound(err) {
 		c.expect.Forget(key)
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, c.letOrphansGo(ctx, namespace, name, "")
 	}
 	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := c.letOrphansGo(ctx, namespace, name, cached.UID); err != nil {
 		return reconcile.Result{}, err
 	}
 	if by := ptr.Deref(cached.Spec.ManagedBy, batchv1.JobControllerName); by != batchv1.JobControllerName {
@@ -240,6 +260,33 @@ func (c *Controller) letGo(ctx context.Context, pods []*corev1.Pod, may func(*co
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// letOrphansGo removes the tracking finalizer from the pods of Jobs of this
+// name that are gone: all but the one that lives, which may be "". Nobody
+// else would, and the pods and their namespace could never go.
+func (c *Controller) letOrphansGo(ctx context.Context, namespace, name string, living types.UID) error {
+	objects, err := c.pods.GetIndexer().ByIndex(trackedIndex, namespace+"/"+name)
+	if err != nil {
+		return fmt.Errorf("look up tracked pods: %w", err)
+	}
+	var orphans []*corev1.Pod
+	for _, obj := range objects {
+		if pod, ok := obj.(*corev1.Pod); ok && metav1.GetControllerOf(pod).UID != living {
+			orphans = append(orphans, pod)
+		}
+	}
+	if len(orphans) == 0 {
+		return nil
+	}
+	// The cache may be behind.
+	job, err := c.client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read job: %w", err)
+	}
+	return c.letGo(ctx, orphans, func(pod *corev1.Pod) bool {
+		return err != nil || metav1.GetControllerOf(pod).UID != job.UID
+	})
 }
 
 func tracked(pod *corev1.Pod) bool {

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
 
@@ -125,4 +126,35 @@ func TestJobs(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOrphansLoseTheFinalizer(t *testing.T) {
+	t.Parallel()
+	c := start(t, func(*corev1.Pod) corev1.PodPhase { return corev1.PodFailed })
+	for name, uid := range map[string]string{"of-none": "gone", "of-another": "older"} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: name, Finalizers: []string{batchv1.JobTrackingFinalizer},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: "batch/v1", Kind: "Job", Name: map[string]string{"gone": "gone", "older": "j"}[uid], UID: types.UID(uid), Controller: ptr.To(true),
+			}},
+		}}
+		if _, err := c.Client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Client.BatchV1().Jobs("default").Create(t.Context(), newJob(func(*batchv1.JobSpec) {}), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "finalizers gone", func() error {
+		for _, name := range []string{"of-none", "of-another"} {
+			pod, err := c.Client.CoreV1().Pods("default").Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if len(pod.Finalizers) > 0 {
+				return fmt.Errorf("pod %s keeps %v", name, pod.Finalizers)
+			}
+		}
+		return nil
+	})
 }
