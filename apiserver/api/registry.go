@@ -4,12 +4,14 @@ import (
 	"github.com/skeg-dev/skeg/apiserver/api/apps"
 	"github.com/skeg-dev/skeg/apiserver/api/authentication"
 	"github.com/skeg-dev/skeg/apiserver/api/authorization"
+	"github.com/skeg-dev/skeg/apiserver/api/autoscaling"
 	"github.com/skeg-dev/skeg/apiserver/api/batch"
 	"github.com/skeg-dev/skeg/apiserver/api/certificates"
 	"github.com/skeg-dev/skeg/apiserver/api/coordination"
 	"github.com/skeg-dev/skeg/apiserver/api/core"
 	"github.com/skeg-dev/skeg/apiserver/api/discovery"
 	"github.com/skeg-dev/skeg/apiserver/api/events"
+	"github.com/skeg-dev/skeg/apiserver/api/flowcontrol"
 	"github.com/skeg-dev/skeg/apiserver/api/networking"
 	"github.com/skeg-dev/skeg/apiserver/api/node"
 	"github.com/skeg-dev/skeg/apiserver/api/policy"
@@ -56,6 +58,8 @@ func Registry() []*resource.Definition {
 		authorization.SelfSubjectRulesReview(),
 		authorization.SubjectAccessReview(),
 
+		autoscaling.HorizontalPodAutoscaler(),
+
 		batch.CronJob(),
 		batch.Job(),
 
@@ -87,5 +91,8 @@ func Registry() []*resource.Definition {
 		node.RuntimeClass(),
 
 		discovery.EndpointSlice(),
+
+		flowcontrol.FlowSchema(),
+		flowcontrol.PriorityLevelConfiguration(),
 	}
 }
