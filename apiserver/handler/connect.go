@@ -20,7 +20,9 @@ import (
 
 // connect hands the request to the subresource's Connector.
 func (c *call) connect(sub *resource.Subresource) error {
-	if len(sub.Verbs) > 0 && !slices.Contains(sub.Verbs, c.info.Verb) {
+	// A proxy passes OPTIONS through too, which is no verb of discovery.
+	passed := sub.Name == "proxy" && c.r.Method == http.MethodOptions
+	if len(sub.Verbs) > 0 && !slices.Contains(sub.Verbs, c.info.Verb) && !passed {
 		return c.notAllowed()
 	}
 	parent, err := c.parent()
