@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -21,6 +22,8 @@ import (
 // storage is where objects are kept.
 type storage struct {
 	stores map[schema.GroupResource]store.Store
+	// ranges keeps what no API serves: which node ports are taken.
+	ranges store.Store
 	parts  []component.Part
 	checks []component.Check
 }
@@ -40,6 +43,14 @@ func newStorage(o *Options, client *etcdserver.Client, definitions []*resource.D
 			return etcdserver.Check(ctx, client) //nolint:wrapcheck // says what
 		}}},
 	}
+	ranges, err := etcd.New(etcd.Config{
+		Client: client, Prefix: o.Etcd.Prefix, StorePrefix: "ranges", Logger: logger,
+		New: func() runtime.Object { return &corev1.RangeAllocation{} },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("keep ranges: %w", err)
+	}
+	s.ranges = ranges
 	all := &caches{}
 	for _, d := range definitions {
 		if d.NewList == nil || d.Stored != nil {

@@ -55,6 +55,8 @@ type place struct {
 	advertised net.IP
 	port       int
 	serviceIPs []net.IP
+	// serviceCIDRs in canonical form.
+	serviceCIDRs []string
 }
 
 // address is "host:port".
@@ -109,7 +111,7 @@ func (s *Server) build(client *etcdserver.Client) (*component.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	hooks, err := newHooks(o, kept)
+	hooks, hookParts, err := newHooks(o, kept, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +133,7 @@ func (s *Server) build(client *etcdserver.Client) (*component.Group, error) {
 		return nil, err
 	}
 	return &component.Group{Logger: logger, Parts: slices.Concat(
-		kept.parts, s.certificateParts(), kubeletParts, may.parts, serving, first,
+		kept.parts, hookParts, s.certificateParts(), kubeletParts, may.parts, serving, first,
 	)}, nil
 }
 
@@ -163,6 +165,7 @@ func (o *Options) place() (place, error) {
 			return p, fmt.Errorf("--service-cluster-ip-range: %w", err)
 		}
 		p.serviceIPs = append(p.serviceIPs, first)
+		p.serviceCIDRs = append(p.serviceCIDRs, cidr.String())
 	}
 	return p, nil
 }
@@ -239,7 +242,8 @@ func (s *Server) firstObjects() ([]component.Part, error) {
 	return []component.Part{
 		{Name: "first-objects", Runnable: objects},
 		{Name: "kubernetes-service", Runnable: &bootstrap.KubernetesService{
-			Client: client, ServiceIP: where.serviceIPs[0], Address: where.advertised, Port: int32(where.port), Logger: logger,
+			Client: client, ServiceIP: where.serviceIPs[0], ServiceCIDRs: where.serviceCIDRs,
+			Address: where.advertised, Port: int32(where.port), Logger: logger,
 		}},
 	}, nil
 }

@@ -27,12 +27,16 @@ const (
 )
 
 // KubernetesService keeps the Service default/kubernetes, its Endpoints and
-// its EndpointSlice pointing at this API server. It is a Runnable.
+// its EndpointSlice pointing at this API server, and publishes the ranges that
+// Services get addresses from. It is a Runnable.
 type KubernetesService struct {
 	// Client must be in the group system:masters; required.
 	Client kubernetes.Interface
 	// ServiceIP is the first address of the service range; required.
 	ServiceIP net.IP
+	// ServiceCIDRs are the Service ranges to publish, the primary family first;
+	// none are published when empty.
+	ServiceCIDRs []string
 	// Address and Port are where this server is reached; required.
 	Address net.IP
 	Port    int32
@@ -43,10 +47,7 @@ type KubernetesService struct {
 // Run looks and repairs until ctx ends. The endpoints stay on a stop: with one
 // server there is nothing better to point at.
 func (k *KubernetesService) Run(ctx context.Context) error {
-	log := k.Logger
-	if log == nil {
-		log = slog.Default()
-	}
+	log := k.logger()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -64,8 +65,18 @@ func (k *KubernetesService) Run(ctx context.Context) error {
 	}
 }
 
-// Reconcile makes the three objects as they should be.
+func (k *KubernetesService) logger() *slog.Logger {
+	if k.Logger == nil {
+		return slog.Default()
+	}
+	return k.Logger
+}
+
+// Reconcile makes the objects as they should be.
 func (k *KubernetesService) Reconcile(ctx context.Context) error {
+	if err := k.reconcileServiceCIDR(ctx, k.logger()); err != nil {
+		return fmt.Errorf("ensure service CIDR: %w", err)
+	}
 	if err := k.reconcileService(ctx); err != nil {
 		return fmt.Errorf("ensure service: %w", err)
 	}

@@ -118,7 +118,7 @@ func TestRBACIsRepairedNotReset(t *testing.T) {
 
 func TestKubernetesService(t *testing.T) {
 	client := fake.NewClientset()
-	k := &KubernetesService{Client: client, ServiceIP: net.IPv4(10, 96, 0, 1), Address: net.IPv4(10, 1, 0, 1), Port: 6443}
+	k := &KubernetesService{Client: client, ServiceIP: net.IPv4(10, 96, 0, 1), ServiceCIDRs: []string{"10.96.0.0/12"}, Address: net.IPv4(10, 1, 0, 1), Port: 6443}
 	check := func(address string) {
 		t.Helper()
 		if err := k.Reconcile(t.Context()); err != nil {
@@ -254,4 +254,33 @@ func defaultRBAC(t *testing.T) *authz.RBAC {
 	})
 	testkit.Eventually(t, "the roles", group.Ready)
 	return rbac
+}
+
+func TestServiceCIDR(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		stored, wanted []string
+		published      []string
+		ready          metav1.ConditionStatus
+	}{
+		{"new", nil, []string{"10.96.0.0/12"}, []string{"10.96.0.0/12"}, metav1.ConditionTrue},
+		{"kept", []string{"10.96.0.0/12"}, []string{"10.96.0.0/12"}, []string{"10.96.0.0/12"}, metav1.ConditionTrue},
+		{"second family", []string{"10.96.0.0/12"}, []string{"10.96.0.0/12", "fd00::/108"}, []string{"10.96.0.0/12", "fd00::/108"}, metav1.ConditionTrue},
+		{"another", []string{"10.96.0.0/12"}, []string{"10.32.0.0/16"}, []string{"10.96.0.0/12"}, metav1.ConditionFalse},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			client := fake.NewClientset()
+			k := &KubernetesService{Client: client, ServiceIP: net.IPv4(10, 96, 0, 1), Address: net.IPv4(10, 1, 0, 1), Port: 6443}
+			for _, ranges := range [][]string{test.stored, test.wanted} {
+				k.ServiceCIDRs = ranges
+				if err := k.Reconcile(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := client.NetworkingV1().ServiceCIDRs().Get(t.Context(), "kubernetes", metav1.GetOptions{})
+			if err != nil || !slices.Equal(got.Spec.CIDRs, test.published) || len(got.Status.Conditions) != 1 || got.Status.Conditions[0].Status != test.ready {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"github.com/skeg-dev/skeg/apiserver/resource"
 	"github.com/skeg-dev/skeg/apiserver/store"
 )
 
@@ -31,6 +33,8 @@ type AddressesConfig struct {
 	Store store.Store
 	// Range of addresses; required, at most /30 for IPv4 and /126 for IPv6.
 	Range netip.Prefix
+	// Reserved are never drawn; they can be asked for.
+	Reserved []netip.Addr
 	// Random returns a number below n; nil means math/rand's.
 	Random func(n uint64) uint64
 	// Now is the clock of creation times; nil means time.Now.
@@ -45,6 +49,7 @@ type Addresses struct {
 	// size is how many are drawn from: the first is the one after the network
 	// address.
 	size, lower uint64
+	reserved    []netip.Addr
 	random      func(n uint64) uint64
 	now         func() time.Time
 }
@@ -58,7 +63,7 @@ func NewAddresses(c AddressesConfig) (*Addresses, error) {
 	if bits < 2 {
 		return nil, fmt.Errorf("configure address allocator: range %s is too small", c.Range)
 	}
-	a := &Addresses{store: c.Store, prefix: c.Range.Masked(), size: mostAddresses, random: c.Random, now: c.Now}
+	a := &Addresses{store: c.Store, prefix: c.Range.Masked(), size: mostAddresses, reserved: c.Reserved, random: c.Random, now: c.Now}
 	if bits < 32 || a.prefix.Addr().Is4() {
 		a.size = 1<<bits - 1 // not the network address
 	}
@@ -73,6 +78,14 @@ func NewAddresses(c AddressesConfig) (*Addresses, error) {
 		a.now = time.Now
 	}
 	return a, nil
+}
+
+// Rehearse returns an allocator that finds out what this one would do, and
+// keeps nothing.
+func (a *Addresses) Rehearse() *Addresses {
+	dry := *a
+	dry.store = newRehearsal(a.store)
+	return &dry
 }
 
 // Range returns the range allocated from.
@@ -91,6 +104,9 @@ func (a *Addresses) Allocate(ctx context.Context, owner Owner, wanted netip.Addr
 	var got netip.Addr
 	err := draw(a.size, a.lower, a.random, func(i uint64) (bool, error) {
 		got = a.at(i)
+		if slices.Contains(a.reserved, got) {
+			return false, nil
+		}
 		// A cached read spares the attempt on most of what is taken.
 		if _, err := a.store.Get(ctx, got.String(), store.Consistency{}); err == nil {
 			return false, nil
@@ -112,31 +128,31 @@ func (a *Addresses) Allocate(ctx context.Context, owner Owner, wanted netip.Addr
 	return got, nil
 }
 
-// claim makes the IPAddress of one address, unless owner has it.
+// claim makes the IPAddress of one address. One that owner has already is
+// written anew, so that a release that was decided on before spares it.
 func (a *Addresses) claim(ctx context.Context, owner Owner, address netip.Addr) error {
 	_, err := a.store.Create(ctx, address.String(), a.object(owner, address))
-	if !errors.Is(err, store.ErrExists) {
-		if err != nil {
-			return fmt.Errorf("claim address %s: %w", address, err)
-		}
-		return nil
+	if errors.Is(err, store.ErrExists) {
+		_, err = a.store.Update(ctx, address.String(), func(current *store.Item) (resource.Object, error) {
+			if current != nil && ownerOf(current) != owner {
+				return nil, ErrAllocated
+			}
+			return a.object(owner, address), nil
+		})
 	}
-	item, err := a.store.Get(ctx, address.String(), store.Consistency{AtLeast: store.Latest})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("read address %s: %w", address, err)
+	if err != nil {
+		return fmt.Errorf("claim address %s: %w", address, err)
 	}
-	if err == nil && ownerOf(item) == owner {
-		return nil
-	}
-	return fmt.Errorf("address %s: %w", address, ErrAllocated)
+	return nil
 }
 
-// Release gives back an address that owner holds; one that it does not hold is
-// left alone, which is no error.
-func (a *Addresses) Release(ctx context.Context, owner Owner, address netip.Addr) error {
-	errOther := errors.New("another owner's")
+// Release gives back an address that owner holds; one that it does not hold,
+// or has claimed again since revision (0: whenever), is left alone, which is
+// no error.
+func (a *Addresses) Release(ctx context.Context, owner Owner, address netip.Addr, revision int64) error {
+	errOther := errors.New("another claim")
 	_, err := a.store.Delete(ctx, address.String(), func(current *store.Item) error {
-		if ownerOf(current) != owner {
+		if ownerOf(current) != owner || revision != 0 && current.Revision != revision {
 			return errOther
 		}
 		return nil
@@ -145,6 +161,19 @@ func (a *Addresses) Release(ctx context.Context, owner Owner, address netip.Addr
 		return fmt.Errorf("release address %s: %w", address, err)
 	}
 	return nil
+}
+
+// Claimed returns the revision at which owner claimed an address; 0 when it
+// does not hold it.
+func (a *Addresses) Claimed(ctx context.Context, owner Owner, address netip.Addr) (int64, error) {
+	item, err := a.store.Get(ctx, address.String(), store.Consistency{AtLeast: store.Latest})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return 0, fmt.Errorf("read address %s: %w", address, err)
+	}
+	if err != nil || ownerOf(item) != owner {
+		return 0, nil
+	}
+	return item.Revision, nil
 }
 
 // Has reports who holds an address; ok is false when nobody does.

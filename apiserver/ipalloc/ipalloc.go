@@ -19,7 +19,11 @@
 // It calls the store contract. Goroutines: Repair's in its Run.
 package ipalloc
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/skeg-dev/skeg/apiserver/store"
+)
 
 // Errors of allocators; test with errors.Is.
 var (
@@ -30,6 +34,8 @@ var (
 	// ErrFull: nothing is left.
 	ErrFull = errors.New("range is full")
 )
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
 
 // Owner names the Service that holds an address.
 type Owner struct {

@@ -140,7 +140,7 @@ func TestAddressesProperty(t *testing.T) {
 			},
 			"release": func(t *rapid.T) {
 				a, owner, address := drawn(t)
-				if err := a.Release(t.Context(), owner, address); err != nil {
+				if err := a.Release(t.Context(), owner, address, 0); err != nil {
 					t.Fatal(err)
 				}
 				if held[address] == owner {

@@ -51,6 +51,14 @@ func NewPorts(c PortsConfig) (*Ports, error) {
 	return &Ports{store: c.Store, first: c.First, count: c.Count, lower: band(uint64(c.Count), 16, 32, 128), random: c.Random}, nil
 }
 
+// Rehearse returns an allocator that finds out what this one would do, and
+// keeps nothing.
+func (p *Ports) Rehearse() *Ports {
+	dry := *p
+	dry.store = newRehearsal(p.store)
+	return &dry
+}
+
 // Range returns the range as upstream writes it: "30000-32767".
 func (p *Ports) Range() string { return fmt.Sprintf("%d-%d", p.first, p.first+p.count-1) }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +24,8 @@ const (
 	// released: an allocation comes before its Service is stored, in whichever
 	// API server, and no write takes several rounds.
 	patience = 3
+	// firstRetry is the pause after a first round that failed.
+	firstRetry = time.Second
 )
 
 // Repair brings allocations in line with the stored Services: what a crash
@@ -44,6 +47,16 @@ type Repair struct {
 
 	// leaks counts the rounds in a row that saw something leaked, by its name.
 	leaks map[string]int
+	done  atomic.Bool
+}
+
+// Ready is nil once a round succeeded: before, what Services hold may not be
+// allocated.
+func (r *Repair) Ready() error {
+	if !r.done.Load() {
+		return errors.New("allocated service addresses are not checked yet")
+	}
+	return nil
 }
 
 // Run repairs at once and then at intervals, until ctx ends. A failed round is
@@ -53,16 +66,25 @@ func (r *Repair) Run(ctx context.Context) error {
 	if interval <= 0 {
 		interval = DefaultRepairInterval
 	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		if err := r.Round(ctx); err != nil && ctx.Err() == nil {
-			r.logger().Error("service addresses and ports not repaired", "err", err)
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
+		}
+		err := r.Round(ctx)
+		switch {
+		case err == nil:
+			r.done.Store(true)
+		case ctx.Err() == nil:
+			r.logger().Error("service addresses and ports not repaired", "err", err)
+		}
+		if r.done.Load() {
+			timer.Reset(interval)
+		} else {
+			timer.Reset(min(firstRetry, interval))
 		}
 	}
 }

@@ -2,256 +2,184 @@ package serviceip
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/skeg-dev/skeg/apiserver/store"
+	"github.com/skeg-dev/skeg/apiserver/ipalloc"
 )
-
-// addressRange is one Service range. Addresses are numbered from 1; the
-// network address and, for IPv4, the broadcast address are not given out.
-type addressRange struct {
-	prefix netip.Prefix
-	size   uint64 // number of usable addresses
-}
-
-// maxRange bounds what of an IPv6 range is used, as upstream does (2^16 was
-// its bitmap; addresses beyond 2^20 serve nobody).
-const maxRange = 1 << 20
-
-func newAddressRange(p netip.Prefix) addressRange {
-	p = p.Masked()
-	bits := p.Addr().BitLen() - p.Bits()
-	total := uint64(maxRange)
-	if bits < 20 {
-		total = 1 << bits
-	}
-	r := addressRange{prefix: p, size: total - 1}
-	if p.Addr().Is4() && bits <= 20 && total > 2 {
-		r.size-- // the range ends at its broadcast address
-	}
-	return r
-}
-
-func (r addressRange) family() corev1.IPFamily { return familyOf(r.prefix.Addr()) }
-
-// at returns the n-th usable address, n from 1.
-func (r addressRange) at(n uint64) netip.Addr {
-	if r.prefix.Addr().Is4() {
-		base := r.prefix.Addr().As4()
-		value := binary.BigEndian.Uint32(base[:]) + uint32(n)
-		var out [4]byte
-		binary.BigEndian.PutUint32(out[:], value)
-		return netip.AddrFrom4(out)
-	}
-	base := r.prefix.Addr().As16()
-	low := binary.BigEndian.Uint64(base[8:]) + n
-	binary.BigEndian.PutUint64(base[8:], low)
-	return netip.AddrFrom16(base)
-}
-
-// staticBand is the size of the lower part that is left to static choices as
-// long as the upper one has room: min(max(least, size/step), most) (KEP-3070
-// for addresses, KEP-3668 for ports).
-func staticBand(size, least, step, most uint64) uint64 {
-	if size <= least {
-		return 0
-	}
-	return min(max(least, size/step), most)
-}
-
-// choose picks a free number of 1..size: the upper band from a random start,
-// then the lower one.
-func choose(size, band uint64, free func(n uint64) bool) (uint64, bool) {
-	for _, part := range [][2]uint64{{band, size - band}, {0, band}} {
-		low, count := part[0], part[1]
-		if count == 0 {
-			continue
-		}
-		start := rand.Uint64N(count)
-		for i := range count {
-			if n := low + 1 + (start+i)%count; free(n) {
-				return n, true
-			}
-		}
-	}
-	return 0, false
-}
-
-type portRange struct{ first, size int }
-
-func (p portRange) contains(port int32) bool {
-	return int(port) >= p.first && int(port) < p.first+p.size
-}
-
-func (p portRange) String() string { return fmt.Sprintf("%d-%d", p.first, p.first+p.size-1) }
 
 // allocation is one run of the hook.
 type allocation struct {
-	hook   *Hook
-	taken  map[string]bool // by other Services
-	own    map[string]bool // by this one already
-	chosen []string
+	families []*ipalloc.Addresses
+	ports    *ipalloc.Ports
+	owner    ipalloc.Owner
+	// had is what the Service holds already.
+	had holdings
+	// fresh is what this run allocated.
+	fresh holdings
 }
 
-// load reads what other Services hold.
-func (a *allocation) load(ctx context.Context, self *corev1.Service) error {
-	page, err := a.hook.services.List(ctx, store.Query{Consistency: store.Consistency{AtLeast: store.Latest}})
-	if err != nil {
-		return fmt.Errorf("read allocated addresses: %w", err)
-	}
-	for _, item := range page.Items {
-		s, ok := item.Object.(*corev1.Service)
-		if !ok || s.Namespace == self.Namespace && s.Name == self.Name {
-			continue
-		}
-		for _, key := range keysOf(&s.Spec) {
-			a.taken[key] = true
-		}
-	}
-	return nil
-}
-
-func (a *allocation) free(key string) bool {
-	return !a.taken[key] && (a.own[key] || !a.hook.reserved[key])
-}
-
-func (a *allocation) take(key string) {
-	a.taken[key] = true
-	a.chosen = append(a.chosen, key)
+// refused says that what the client asks for cannot be given; other errors are
+// the store's.
+func refused(err error) bool {
+	return errors.Is(err, ipalloc.ErrAllocated) || errors.Is(err, ipalloc.ErrNotInRange) || errors.Is(err, ipalloc.ErrFull)
 }
 
 // addresses completes clusterIPs, one per family.
-func (a *allocation) addresses(spec *corev1.ServiceSpec) field.ErrorList {
+func (a *allocation) addresses(ctx context.Context, spec *corev1.ServiceSpec) (field.ErrorList, error) {
 	if spec.ClusterIP == corev1.ClusterIPNone {
-		return nil
+		return nil, nil
 	}
 	path := field.NewPath("spec", "clusterIPs")
-	ips := append([]string(nil), spec.ClusterIPs...)
+	ips := slices.Clone(spec.ClusterIPs)
 	if len(ips) > len(spec.IPFamilies) {
 		ips = ips[:len(spec.IPFamilies)]
 	}
 	for i, family := range spec.IPFamilies {
-		r := a.hook.rangeOf(family)
+		from := familyIn(a.families, family)
 		if i < len(ips) && ips[i] != "" {
-			if err := a.fixed(r, ips[i]); err != nil {
-				return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "failed to allocate IP "+ips[i]+": "+err.Error())}
+			if errs, err := a.fixed(ctx, from, ips[i], path, spec.ClusterIPs); len(errs) > 0 || err != nil {
+				return errs, err
 			}
 			continue
 		}
-		n, ok := choose(r.size, staticBand(r.size, 16, 16, 256), func(n uint64) bool { return a.free(r.at(n).String()) })
-		if !ok {
-			return field.ErrorList{field.InternalError(path, fmt.Errorf("failed to allocate a serviceIP: range %s is full", r.prefix))}
+		got, err := from.Allocate(ctx, a.owner, netip.Addr{})
+		if refused(err) {
+			return field.ErrorList{field.InternalError(path, fmt.Errorf("failed to allocate a serviceIP: range %s is full", from.Range()))}, nil
 		}
-		a.take(r.at(n).String())
-		ips = append(ips, r.at(n).String())
+		if err != nil {
+			return nil, err //nolint:wrapcheck // says what
+		}
+		a.fresh.addresses = append(a.fresh.addresses, got)
+		ips = append(ips, got.String())
 	}
 	spec.ClusterIPs, spec.ClusterIP = ips, ips[0]
-	return nil
+	return nil, nil
 }
 
 // fixed takes an address the client chose.
-func (a *allocation) fixed(r *addressRange, ip string) error {
-	if a.own[ip] {
-		return nil
+func (a *allocation) fixed(ctx context.Context, from *ipalloc.Addresses, ip string, path *field.Path, all []string) (field.ErrorList, error) {
+	refuse := func(why string) (field.ErrorList, error) {
+		return field.ErrorList{field.Invalid(path, all, "failed to allocate IP "+ip+": "+why)}, nil
 	}
+	outside := fmt.Sprintf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, from.Range())
 	address, err := netip.ParseAddr(ip)
-	if err != nil || !r.prefix.Contains(address) || address == r.prefix.Addr() {
-		return fmt.Errorf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, r.prefix) //nolint:staticcheck // upstream's text
+	if err != nil {
+		return refuse(outside)
 	}
-	if !a.free(ip) {
-		return fmt.Errorf("provided IP is already allocated")
+	if slices.Contains(a.had.addresses, address) {
+		return nil, nil
 	}
-	a.take(ip)
-	return nil
+	// What the Service of this name holds already, as an earlier one did whose
+	// deletion is not finished, is not this write's to give back.
+	claimed, err := from.Claimed(ctx, a.owner, address)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what
+	}
+	switch _, err = from.Allocate(ctx, a.owner, address); {
+	case errors.Is(err, ipalloc.ErrNotInRange):
+		return refuse(outside)
+	case refused(err):
+		return refuse("provided IP is already allocated")
+	case err != nil:
+		return nil, err //nolint:wrapcheck // says what
+	case claimed == 0:
+		a.fresh.addresses = append(a.fresh.addresses, address)
+	}
+	return nil, nil
 }
 
 // nodePorts completes node ports where the type has them.
-func (a *allocation) nodePorts(spec *corev1.ServiceSpec) field.ErrorList {
-	var errs field.ErrorList
+func (a *allocation) nodePorts(ctx context.Context, spec *corev1.ServiceSpec) (field.ErrorList, error) {
 	path := field.NewPath("spec")
 	given := map[int32]int32{} // node port by port, so that protocols of one port share it
 	for i := range spec.Ports {
 		port := &spec.Ports[i]
-		if port.NodePort != 0 {
-			errs = append(errs, a.fixedPort(port.Protocol, port.NodePort, path.Child("ports").Index(i).Child("nodePort"))...)
-			given[port.Port] = port.NodePort
+		if port.NodePort == 0 {
+			continue
 		}
+		if errs, err := a.fixedPort(ctx, port.NodePort, path.Child("ports").Index(i).Child("nodePort")); len(errs) > 0 || err != nil {
+			return errs, err
+		}
+		given[port.Port] = port.NodePort
 	}
 	if needsHealthPort(spec) {
-		errs = append(errs, a.healthPort(spec, path.Child("healthCheckNodePort"))...)
+		if errs, err := a.healthPort(ctx, spec, path.Child("healthCheckNodePort")); len(errs) > 0 || err != nil {
+			return errs, err
+		}
 	}
-	if !needsNodePorts(spec) || len(errs) > 0 {
-		return errs
+	if !needsNodePorts(spec) {
+		return nil, nil
 	}
 	for i := range spec.Ports {
 		port := &spec.Ports[i]
 		if port.NodePort != 0 {
 			continue
 		}
-		if shared := given[port.Port]; shared != 0 && a.free(portKey(port.Protocol, shared)) {
+		if shared := given[port.Port]; shared != 0 && !uses(spec, port.Protocol, shared) {
 			port.NodePort = shared
-			a.take(portKey(port.Protocol, shared))
 			continue
 		}
-		n, ok := a.nextPort(port.Protocol)
-		if !ok {
-			return append(errs, field.InternalError(path.Child("ports").Index(i).Child("nodePort"),
-				fmt.Errorf("failed to allocate a nodePort: range is full")))
+		n, errs, err := a.nextPort(ctx, path.Child("ports").Index(i).Child("nodePort"), "failed to allocate a nodePort: range is full")
+		if len(errs) > 0 || err != nil {
+			return errs, err
 		}
 		port.NodePort, given[port.Port] = n, n
 	}
-	return errs
+	return nil, nil
 }
 
-func (a *allocation) healthPort(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
-	if spec.HealthCheckNodePort != 0 {
-		return a.fixedPort(corev1.ProtocolTCP, spec.HealthCheckNodePort, path)
-	}
-	n, ok := a.nextPort(corev1.ProtocolTCP)
-	if !ok {
-		return field.ErrorList{field.InternalError(path, fmt.Errorf("failed to allocate a health check nodePort: range is full"))}
-	}
-	spec.HealthCheckNodePort = n
-	return nil
+// uses says whether a Service has a node port for a protocol already.
+func uses(spec *corev1.ServiceSpec, protocol corev1.Protocol, nodePort int32) bool {
+	return slices.ContainsFunc(spec.Ports, func(p corev1.ServicePort) bool { return p.Protocol == protocol && p.NodePort == nodePort }) ||
+		protocol == corev1.ProtocolTCP && spec.HealthCheckNodePort == nodePort
 }
 
-func (a *allocation) fixedPort(protocol corev1.Protocol, port int32, path *field.Path) field.ErrorList {
-	key := portKey(protocol, port)
-	switch {
-	case a.own[key]:
-		return nil
-	case !a.hook.ports.contains(port):
-		return field.ErrorList{field.Invalid(path, port, "provided port is not in the valid range. The range of valid ports is "+a.hook.ports.String())}
-	case !a.free(key):
-		return field.ErrorList{field.Invalid(path, port, "provided port is already allocated")}
+func (a *allocation) healthPort(ctx context.Context, spec *corev1.ServiceSpec, path *field.Path) (field.ErrorList, error) {
+	wanted := spec.HealthCheckNodePort
+	if wanted == 0 {
+		n, errs, err := a.nextPort(ctx, path, "failed to allocate a health check nodePort: range is full")
+		spec.HealthCheckNodePort = n
+		return errs, err
 	}
-	a.take(key)
-	return nil
-}
-
-// nextPort takes a port number that is free in every protocol, so that a
-// Service that adds a protocol later can have the same one.
-func (a *allocation) nextPort(protocol corev1.Protocol) (int32, bool) {
-	size := uint64(a.hook.ports.size)
-	n, ok := choose(size, staticBand(size, 16, 32, 128), func(n uint64) bool {
-		port := int32(a.hook.ports.first) + int32(n) - 1
-		for _, p := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP} {
-			if !a.free(portKey(p, port)) {
-				return false
-			}
+	for _, port := range spec.Ports {
+		if port.Protocol == corev1.ProtocolTCP && port.NodePort == wanted {
+			return field.ErrorList{field.Invalid(path, wanted, "provided port is already allocated")}, nil
 		}
-		return true
-	})
-	if !ok {
-		return 0, false
 	}
-	port := int32(a.hook.ports.first) + int32(n) - 1
-	a.take(portKey(protocol, port))
-	return port, true
+	return a.fixedPort(ctx, wanted, path)
+}
+
+// fixedPort takes a port the client chose.
+func (a *allocation) fixedPort(ctx context.Context, port int32, path *field.Path) (field.ErrorList, error) {
+	if slices.Contains(a.had.ports, port) || slices.Contains(a.fresh.ports, port) {
+		return nil, nil // by another protocol, too
+	}
+	switch _, err := a.ports.Allocate(ctx, port); {
+	case errors.Is(err, ipalloc.ErrNotInRange):
+		return field.ErrorList{field.Invalid(path, port, "provided port is not in the valid range. The range of valid ports is "+a.ports.Range())}, nil
+	case refused(err):
+		return field.ErrorList{field.Invalid(path, port, "provided port is already allocated")}, nil
+	case err != nil:
+		return nil, err //nolint:wrapcheck // says what
+	}
+	a.fresh.ports = append(a.fresh.ports, port)
+	return nil, nil
+}
+
+func (a *allocation) nextPort(ctx context.Context, path *field.Path, full string) (int32, field.ErrorList, error) {
+	n, err := a.ports.Allocate(ctx, 0)
+	if refused(err) {
+		return 0, field.ErrorList{field.InternalError(path, errors.New(full))}, nil
+	}
+	if err != nil {
+		return 0, nil, err //nolint:wrapcheck // says what
+	}
+	a.fresh.ports = append(a.fresh.ports, n)
+	return n, nil, nil
 }

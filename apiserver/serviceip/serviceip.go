@@ -1,15 +1,14 @@
 // Package serviceip gives Services their cluster IPs, IP families and node
-// ports. It is a handler.Hook that app/ wires for services. What is taken is
-// read from the stored Services themselves, so nothing leaks and nothing needs
-// repair; what writes under way have chosen is remembered until they end. One
-// API server may do so at a time. It starts no goroutines.
+// ports. It is a handler.Hook that app/ wires for services: it allocates with
+// ipalloc before a Service is stored and releases when the write failed, or
+// when a stored write gave something up. What a crash leaves behind ipalloc's
+// Repair releases. It starts no goroutines.
 package serviceip
 
 import (
 	"context"
-	"fmt"
+	"log/slog"
 	"net/netip"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -17,81 +16,126 @@ import (
 
 	"github.com/skeg-dev/skeg/apiserver/admission"
 	"github.com/skeg-dev/skeg/apiserver/handler"
+	"github.com/skeg-dev/skeg/apiserver/ipalloc"
 	"github.com/skeg-dev/skeg/apiserver/lifecycle"
 	"github.com/skeg-dev/skeg/apiserver/store"
 )
 
-// Config is what a Hook needs; all fields are required.
+// Config is what a Hook needs.
 type Config struct {
-	// Services is the store of Services.
+	// Services is the store of Services; required.
 	Services store.Store
-	// Ranges are the cluster's Service ranges, the primary family first.
-	Ranges []netip.Prefix
-	// FirstPort and Ports bound node ports.
-	FirstPort, Ports int
+	// Families allocate cluster IPs, the cluster's primary family first;
+	// required.
+	Families []*ipalloc.Addresses
+	// Ports allocates node ports; required.
+	Ports *ipalloc.Ports
+	// Logger; nil means slog.Default().
+	Logger *slog.Logger
 }
 
-// Hook allocates. It is safe for concurrent use.
+// Hook allocates. It is safe for concurrent use, also by several processes.
 type Hook struct {
 	services store.Store
-	ranges   []addressRange
-	ports    portRange
-
-	mu       sync.Mutex      // guards reserved, and is held while choosing
-	reserved map[string]bool // chosen by writes that are not stored yet
+	families []*ipalloc.Addresses
+	ports    *ipalloc.Ports
+	logger   *slog.Logger
 }
 
 // New returns a Hook.
 func New(c Config) *Hook {
-	h := &Hook{services: c.Services, ports: portRange{first: c.FirstPort, size: c.Ports}, reserved: map[string]bool{}}
-	for _, prefix := range c.Ranges {
-		h.ranges = append(h.ranges, newAddressRange(prefix))
+	if c.Logger == nil {
+		c.Logger = slog.Default()
 	}
-	return h
+	return &Hook{services: c.Services, families: c.Families, ports: c.Ports, logger: c.Logger}
 }
 
 // Begin implements handler.Hook.
 func (h *Hook) Begin(ctx context.Context, req handler.HookRequest) (func(bool), error) {
+	old, _ := req.Old.(*corev1.Service)
+	if req.Operation == admission.Delete && old != nil {
+		return h.remove(ctx, old)
+	}
 	service, ok := req.New.(*corev1.Service)
-	if !ok || req.Operation == admission.Delete || req.Subresource != "" || service.Spec.Type == corev1.ServiceTypeExternalName {
+	if !ok || req.Subresource != "" {
 		return nil, nil //nolint:nilnil // nothing to allocate, nothing to finish
 	}
-	errs := h.setFamilies(&service.Spec)
-	if len(errs) > 0 {
-		return nil, invalid(service, errs)
+	a := &allocation{families: h.families, ports: h.ports, owner: ipalloc.Owner{Namespace: service.Namespace, Name: service.Name}}
+	if old != nil {
+		a.had = holdingsOf(&old.Spec)
 	}
-	if old, isService := req.Old.(*corev1.Service); isService && complete(&service.Spec) && holdsNothingNew(&service.Spec, &old.Spec) {
-		return nil, nil //nolint:nilnil // the usual update: all is there already
+	if req.DryRun {
+		a.rehearse()
 	}
-	a := &allocation{hook: h, taken: map[string]bool{}, own: map[string]bool{}}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := a.load(ctx, service); err != nil {
-		return nil, err
-	}
-	if old, isService := req.Old.(*corev1.Service); isService {
-		for _, key := range keysOf(&old.Spec) {
-			a.own[key] = true
+	if service.Spec.Type != corev1.ServiceTypeExternalName {
+		if err := h.allocate(ctx, a, service); err != nil {
+			if !req.DryRun {
+				h.release(ctx, a.owner, a.fresh, nil)
+			}
+			return nil, err
 		}
 	}
-	errs = a.addresses(&service.Spec)
-	errs = append(errs, a.nodePorts(&service.Spec)...)
-	if len(errs) > 0 {
-		return nil, invalid(service, errs)
+	given := a.had.without(holdingsOf(&service.Spec))
+	if req.DryRun || given.empty() && a.fresh.empty() {
+		return nil, nil //nolint:nilnil // the usual update: all is there already
 	}
-	for _, key := range a.chosen {
-		h.reserved[key] = true
+	claimed, err := h.claims(ctx, a.owner, given)
+	if err != nil {
+		h.release(ctx, a.owner, a.fresh, nil)
+		return nil, err
 	}
-	return func(bool) { h.release(a.chosen) }, nil
+	return func(success bool) {
+		if success {
+			h.release(ctx, a.owner, given, claimed)
+		} else {
+			h.release(ctx, a.owner, a.fresh, nil)
+		}
+	}, nil
 }
 
-// release forgets reservations: what was stored is found there from now on.
-func (h *Hook) release(keys []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, key := range keys {
-		delete(h.reserved, key)
+func (h *Hook) allocate(ctx context.Context, a *allocation, service *corev1.Service) error {
+	if errs := h.setFamilies(&service.Spec); len(errs) > 0 {
+		return invalid(service, errs)
 	}
+	errs, err := a.addresses(ctx, &service.Spec)
+	if err == nil {
+		var more field.ErrorList
+		more, err = a.nodePorts(ctx, &service.Spec)
+		errs = append(errs, more...)
+	}
+	if err != nil {
+		return err
+	}
+	if len(errs) > 0 {
+		return invalid(service, errs)
+	}
+	return nil
+}
+
+// remove releases everything once the Service is gone.
+func (h *Hook) remove(ctx context.Context, old *corev1.Service) (func(bool), error) {
+	owner, given := ipalloc.Owner{Namespace: old.Namespace, Name: old.Name}, holdingsOf(&old.Spec)
+	if given.empty() {
+		return nil, nil //nolint:nilnil // nothing to finish
+	}
+	claimed, err := h.claims(ctx, owner, given)
+	if err != nil {
+		return nil, err
+	}
+	return func(success bool) {
+		if success {
+			h.release(ctx, owner, given, claimed)
+		}
+	}, nil
+}
+
+// rehearse lets a dry run allocate nothing.
+func (a *allocation) rehearse() {
+	families := make([]*ipalloc.Addresses, len(a.families))
+	for i, family := range a.families {
+		families[i] = family.Rehearse()
+	}
+	a.families, a.ports = families, a.ports.Rehearse()
 }
 
 func invalid(s *corev1.Service, errs field.ErrorList) error {
@@ -119,7 +163,7 @@ func (h *Hook) setFamilies(spec *corev1.ServiceSpec) field.ErrorList {
 		spec.IPFamilies = append(spec.IPFamilies, familyOf(address))
 	}
 	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = []corev1.IPFamily{h.ranges[0].family()}
+		spec.IPFamilies = []corev1.IPFamily{familyOf(h.families[0].Range().Addr())}
 	}
 	if headlessWithoutSelector {
 		if len(spec.IPFamilies) == 1 && *spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack {
@@ -129,28 +173,29 @@ func (h *Hook) setFamilies(spec *corev1.ServiceSpec) field.ErrorList {
 	}
 	var errs field.ErrorList
 	for i, family := range spec.IPFamilies {
-		if h.rangeOf(family) == nil {
+		if familyIn(h.families, family) == nil {
 			errs = append(errs, field.Invalid(path.Child("ipFamilies").Index(i), family, "not configured on this cluster"))
 		}
 	}
 	switch *spec.IPFamilyPolicy {
 	case corev1.IPFamilyPolicyRequireDualStack:
-		if len(h.ranges) < 2 {
+		if len(h.families) < 2 {
 			errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), *spec.IPFamilyPolicy, "this cluster is not configured for dual-stack services"))
 		}
 	case corev1.IPFamilyPolicySingleStack:
 		return errs
 	}
-	if len(h.ranges) == 2 && len(spec.IPFamilies) == 1 {
+	if len(h.families) == 2 && len(spec.IPFamilies) == 1 {
 		spec.IPFamilies = append(spec.IPFamilies, other(spec.IPFamilies[0]))
 	}
 	return errs
 }
 
-func (h *Hook) rangeOf(family corev1.IPFamily) *addressRange {
-	for i := range h.ranges {
-		if h.ranges[i].family() == family {
-			return &h.ranges[i]
+// familyIn returns the allocator of a family, or nil.
+func familyIn(all []*ipalloc.Addresses, family corev1.IPFamily) *ipalloc.Addresses {
+	for _, a := range all {
+		if familyOf(a.Range().Addr()) == family {
+			return a
 		}
 	}
 	return nil
@@ -170,35 +215,6 @@ func other(f corev1.IPFamily) corev1.IPFamily {
 	return corev1.IPv4Protocol
 }
 
-// complete says that nothing is left to allocate.
-func complete(spec *corev1.ServiceSpec) bool {
-	if spec.ClusterIP == "" || spec.ClusterIP != corev1.ClusterIPNone && len(spec.ClusterIPs) < len(spec.IPFamilies) {
-		return false
-	}
-	if needsHealthPort(spec) && spec.HealthCheckNodePort == 0 {
-		return false
-	}
-	for _, port := range spec.Ports {
-		if needsNodePorts(spec) && port.NodePort == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func holdsNothingNew(spec, old *corev1.ServiceSpec) bool {
-	had := map[string]bool{}
-	for _, key := range keysOf(old) {
-		had[key] = true
-	}
-	for _, key := range keysOf(spec) {
-		if !had[key] {
-			return false
-		}
-	}
-	return true
-}
-
 func needsNodePorts(spec *corev1.ServiceSpec) bool {
 	return spec.Type == corev1.ServiceTypeNodePort ||
 		spec.Type == corev1.ServiceTypeLoadBalancer && ptr.Deref(spec.AllocateLoadBalancerNodePorts, true)
@@ -206,27 +222,4 @@ func needsNodePorts(spec *corev1.ServiceSpec) bool {
 
 func needsHealthPort(spec *corev1.ServiceSpec) bool {
 	return spec.Type == corev1.ServiceTypeLoadBalancer && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-}
-
-// keysOf lists what a Service holds: addresses, and node ports by protocol.
-func keysOf(spec *corev1.ServiceSpec) []string {
-	var keys []string
-	for _, ip := range spec.ClusterIPs {
-		if ip != corev1.ClusterIPNone && ip != "" {
-			keys = append(keys, ip)
-		}
-	}
-	for _, port := range spec.Ports {
-		if port.NodePort != 0 {
-			keys = append(keys, portKey(port.Protocol, port.NodePort))
-		}
-	}
-	if spec.HealthCheckNodePort != 0 {
-		keys = append(keys, portKey(corev1.ProtocolTCP, spec.HealthCheckNodePort))
-	}
-	return keys
-}
-
-func portKey(protocol corev1.Protocol, port int32) string {
-	return fmt.Sprintf("%s/%d", protocol, port)
 }

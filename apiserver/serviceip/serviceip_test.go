@@ -1,7 +1,9 @@
 package serviceip_test
 
 import (
+	"errors"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/skeg-dev/skeg/apiserver/admission"
 	"github.com/skeg-dev/skeg/apiserver/handler"
+	"github.com/skeg-dev/skeg/apiserver/ipalloc"
 	"github.com/skeg-dev/skeg/apiserver/resource"
 	"github.com/skeg-dev/skeg/apiserver/serviceip"
 	"github.com/skeg-dev/skeg/apiserver/store"
@@ -20,17 +23,63 @@ import (
 
 type fixture struct {
 	*serviceip.Hook
-	services store.Store
+	services, addresses, ranges store.Store
+	repair                      *ipalloc.Repair
 }
 
-func start(ranges ...string) *fixture {
-	f := &fixture{services: memory.New(memory.Config{})}
-	c := serviceip.Config{Services: f.services, FirstPort: 30000, Ports: 100}
-	for _, r := range ranges {
-		c.Ranges = append(c.Ranges, netip.MustParsePrefix(r))
-	}
-	f.Hook = serviceip.New(c)
+func start(t *testing.T, ranges ...string) *fixture {
+	f := &fixture{services: memory.New(memory.Config{}), addresses: memory.New(memory.Config{}), ranges: memory.New(memory.Config{})}
+	f.server(t, ranges...)
 	return f
+}
+
+// server makes the hook of one API server; the first one's is the fixture's.
+func (f *fixture) server(t *testing.T, ranges ...string) *serviceip.Hook {
+	t.Helper()
+	c := serviceip.Config{Services: f.services}
+	for _, r := range ranges {
+		family, err := ipalloc.NewAddresses(ipalloc.AddressesConfig{
+			Store: f.addresses, Range: netip.MustParsePrefix(r),
+			Reserved: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.10")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Families = append(c.Families, family)
+	}
+	var err error
+	if c.Ports, err = ipalloc.NewPorts(ipalloc.PortsConfig{Store: f.ranges, First: 30000, Count: 100}); err != nil {
+		t.Fatal(err)
+	}
+	hook := serviceip.New(c)
+	if f.Hook == nil {
+		f.Hook = hook
+		f.repair = &ipalloc.Repair{Services: f.services, IPAddresses: f.addresses, Families: c.Families, Ports: c.Ports}
+	}
+	return hook
+}
+
+// held lists the addresses and the bitmap of ports.
+func (f *fixture) held(t *testing.T) string {
+	t.Helper()
+	page, err := f.addresses.List(t.Context(), store.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, item := range page.Items {
+		out = append(out, item.Key)
+	}
+	item, err := f.ranges.Get(t.Context(), "servicenodeports", store.Consistency{})
+	if err == nil {
+		for i := range 100 {
+			bits := new(big.Int).SetBytes(item.Object.(*corev1.RangeAllocation).Data)
+			if bits.Bit(i) == 1 {
+				out = append(out, fmt.Sprint(30000+i))
+			}
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 func service(name string, change func(*corev1.ServiceSpec)) *corev1.Service {
@@ -53,7 +102,12 @@ func service(name string, change func(*corev1.ServiceSpec)) *corev1.Service {
 // create runs the hook and stores the Service, as the handler does.
 func (f *fixture) create(t *testing.T, s *corev1.Service) error {
 	t.Helper()
-	finish, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Create, New: s})
+	return f.createOn(t, f.Hook, s)
+}
+
+func (f *fixture) createOn(t *testing.T, hook *serviceip.Hook, s *corev1.Service) error {
+	t.Helper()
+	finish, err := hook.Begin(t.Context(), handler.HookRequest{Operation: admission.Create, New: s})
 	if err != nil {
 		return err
 	}
@@ -65,7 +119,7 @@ func (f *fixture) create(t *testing.T, s *corev1.Service) error {
 }
 
 func TestAllocate(t *testing.T) {
-	f := start("10.0.0.0/24")
+	f := start(t, "10.0.0.0/24")
 	tests := []struct {
 		name   string
 		change func(*corev1.ServiceSpec)
@@ -120,7 +174,7 @@ func TestAllocate(t *testing.T) {
 }
 
 func TestDualStack(t *testing.T) {
-	f := start("10.0.0.0/24", "fd00::/112")
+	f := start(t, "10.0.0.0/24", "fd00::/112")
 	prefer := corev1.IPFamilyPolicyPreferDualStack
 	s := service("s", func(s *corev1.ServiceSpec) { s.IPFamilyPolicy = &prefer })
 	if err := f.create(t, s); err != nil {
@@ -131,35 +185,159 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
-// TestSmallRangeNeverTwice fills a range from many goroutines: each address is
-// given once, and a full range is an error.
+// TestSmallRangeNeverTwice fills a range from many goroutines of two servers:
+// each address is given once, the reserved ones never, and a full range is an
+// error.
 func TestSmallRangeNeverTwice(t *testing.T) {
-	f := start("10.0.0.0/27")
+	f := start(t, "10.0.0.0/27")
+	hooks := []*serviceip.Hook{f.Hook, f.server(t, "10.0.0.0/27")}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	seen, full := map[string]bool{}, 0
 	for i := range 40 {
 		wg.Go(func() {
 			s := service(fmt.Sprint("s", i), nil)
-			err := f.create(t, s)
+			err := f.createOn(t, hooks[i%2], s)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
+			switch ip := s.Spec.ClusterIP; {
+			case err != nil:
 				full++
-			} else if seen[s.Spec.ClusterIP] {
-				t.Errorf("%s given twice", s.Spec.ClusterIP)
+			case seen[ip]:
+				t.Errorf("%s given twice", ip)
+			case ip == "10.0.0.1" || ip == "10.0.0.10":
+				t.Errorf("%s drawn", ip)
+			default:
+				seen[ip] = true
 			}
-			seen[s.Spec.ClusterIP] = err == nil
 		})
 	}
 	wg.Wait()
-	if full != 10 {
-		t.Errorf("%d were refused, want 40 - 30", full)
+	if full != 12 {
+		t.Errorf("%d were refused, want 40 - 28", full)
+	}
+	for _, ip := range []string{"10.0.0.1", "10.0.0.10"} {
+		if err := f.create(t, service("at-"+ip, func(s *corev1.ServiceSpec) { s.ClusterIP = ip })); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func nodePort(s *corev1.ServiceSpec) {
+	s.Type, s.ClusterIP, s.Ports[0].NodePort = corev1.ServiceTypeNodePort, "10.0.0.7", 30007
+}
+
+func TestRelease(t *testing.T) {
+	f := start(t, "10.0.0.0/24")
+	tests := []struct {
+		name string
+		run  func(t *testing.T, s *corev1.Service)
+		held string
+	}{
+		{"stored", func(*testing.T, *corev1.Service) {}, "10.0.0.7 30007"},
+		{"deleted", func(t *testing.T, s *corev1.Service) {
+			finish, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Delete, Old: s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.services.Delete(t.Context(), "x/s", nil); err != nil {
+				t.Fatal(err)
+			}
+			finish(true)
+		}, ""},
+		{"delete refused", func(t *testing.T, s *corev1.Service) {
+			finish, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Delete, Old: s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			finish(false)
+		}, "10.0.0.7 30007"},
+		{"created again during its deletion", func(t *testing.T, s *corev1.Service) {
+			finish, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Delete, Old: s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.services.Delete(t.Context(), "x/s", nil); err != nil {
+				t.Fatal(err)
+			}
+			again := service("s", func(s *corev1.ServiceSpec) { s.ClusterIP = "10.0.0.7" })
+			if _, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Create, New: again}); err != nil {
+				t.Fatal(err)
+			}
+			finish(true) // before the new one is stored
+		}, "10.0.0.7"},
+		{"same name twice", func(t *testing.T, s *corev1.Service) {
+			if err := f.create(t, service("s", func(s *corev1.ServiceSpec) { s.ClusterIP = "10.0.0.7" })); !errors.Is(err, store.ErrExists) {
+				t.Fatal(err)
+			}
+			if err := f.create(t, service("s", nil)); !errors.Is(err, store.ErrExists) {
+				t.Fatal(err)
+			}
+		}, "10.0.0.7 30007"},
+		{"no longer a node port", func(t *testing.T, s *corev1.Service) {
+			f.update(t, s, func(s *corev1.ServiceSpec) { s.Type, s.Ports[0].NodePort = corev1.ServiceTypeClusterIP, 0 })
+		}, "10.0.0.7"},
+		{"external name", func(t *testing.T, s *corev1.Service) {
+			f.update(t, s, func(s *corev1.ServiceSpec) {
+				*s = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "a.example"}
+			})
+		}, ""},
+		{"refused halfway", func(t *testing.T, _ *corev1.Service) {
+			err := f.create(t, service("other", func(s *corev1.ServiceSpec) { s.Type, s.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30007 }))
+			if err == nil {
+				t.Fatal("a taken port was given")
+			}
+		}, "10.0.0.7 30007"},
+		{"dry run", func(t *testing.T, _ *corev1.Service) {
+			other := service("other", func(s *corev1.ServiceSpec) { s.Type = corev1.ServiceTypeNodePort })
+			finish, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Create, New: other, DryRun: true})
+			if err != nil || finish != nil || other.Spec.ClusterIP == "" || other.Spec.Ports[0].NodePort == 0 {
+				t.Fatalf("%v: %+v", err, other.Spec)
+			}
+		}, "10.0.0.7 30007"},
+		{"crash before the write", func(t *testing.T, _ *corev1.Service) {
+			if _, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Create, New: service("lost", func(s *corev1.ServiceSpec) { s.Type = corev1.ServiceTypeNodePort })}); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if err := f.repair.Round(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "10.0.0.7 30007"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			*f = *start(t, "10.0.0.0/24")
+			s := service("s", nodePort)
+			if err := f.create(t, s); err != nil {
+				t.Fatal(err)
+			}
+			test.run(t, s)
+			if got := f.held(t); got != test.held {
+				t.Errorf("held %q, want %q", got, test.held)
+			}
+		})
+	}
+}
+
+func (f *fixture) update(t *testing.T, old *corev1.Service, change func(*corev1.ServiceSpec)) {
+	t.Helper()
+	changed := old.DeepCopy()
+	change(&changed.Spec)
+	finish, err := f.Begin(t.Context(), handler.HookRequest{Operation: admission.Update, New: changed, Old: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.services.Update(t.Context(), "x/s", func(*store.Item) (resource.Object, error) { return changed, nil })
+	finish(err == nil)
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
 func TestUpdateKeepsAndCompletes(t *testing.T) {
-	f := start("10.0.0.0/24")
+	f := start(t, "10.0.0.0/24")
 	old := service("s", nil)
 	if err := f.create(t, old); err != nil {
 		t.Fatal(err)
