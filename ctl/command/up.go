@@ -53,6 +53,7 @@ asked for its page, unless --demo=none. Running it again is harmless.`,
 	f.IntVar(&o.spec.Nodes, "nodes", o.spec.Nodes, "how many nodes")
 	f.IntVar(&o.spec.Port, "port", o.spec.Port, "port of the API server")
 	f.StringVar(&o.spec.ProxyMode, "proxy-mode", o.spec.ProxyMode, "auto, nftables or ipvs")
+	f.StringArrayVar(&o.spec.ControllerManagerArgs, "controller-manager-arg", nil, "further flag of the controller-manager, such as --node-monitor-grace-period=10s (repeatable)")
 	f.StringVar(&o.spec.Domain, "cluster-domain", o.spec.Domain, "domain of the cluster's DNS names")
 	f.Var(&prefixValue{&o.spec.NodeCIDR}, "node-cidr", "network of the nodes")
 	f.Var(&prefixValue{&o.spec.PodCIDR}, "pod-cidr", "network of the pods, a /24 per node")
@@ -120,6 +121,9 @@ func (o *upOptions) adopt(cmd *cobra.Command, layout local.Layout) error {
 	}
 	if cmd.Flags().Changed("proxy-mode") {
 		o.spec.ProxyMode = wanted.ProxyMode
+	}
+	if cmd.Flags().Changed("controller-manager-arg") {
+		o.spec.ControllerManagerArgs = wanted.ControllerManagerArgs
 	}
 	for _, f := range []struct {
 		flag     string

@@ -86,6 +86,8 @@ type Spec struct {
 	Domain string `json:"domain"`
 	// ProxyMode is given to the proxies: auto, nftables or ipvs.
 	ProxyMode string `json:"proxyMode"`
+	// ControllerManagerArgs are further flags of the controller-manager.
+	ControllerManagerArgs []string `json:"controllerManagerArgs,omitempty"`
 }
 
 // DefaultSpec is a cluster of two nodes in private ranges that the common

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -70,7 +71,7 @@ func TestSpecIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Load(l)
-	if err != nil || got != want {
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if err := os.WriteFile(l.path("cluster.json"), []byte("{torn"), 0o644); err != nil {

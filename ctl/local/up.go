@@ -190,7 +190,7 @@ func newClient(config *rest.Config) (kubernetes.Interface, error) {
 
 func (u *Up) startControllers(context.Context) (string, error) {
 	pki := u.Layout.PKI()
-	return "", u.start(process{name: "controller-manager", args: []string{
+	args := []string{
 		filepath.Join(u.Bin, "controller-manager"),
 		"--kubeconfig=" + u.Layout.path("controller-manager.conf"),
 		"--bind-address=" + u.Spec.HostIP().String(),
@@ -200,7 +200,8 @@ func (u *Up) startControllers(context.Context) (string, error) {
 		"--cluster-signing-key-file=" + filepath.Join(pki, "ca.key"),
 		"--root-ca-file=" + filepath.Join(pki, "ca.crt"),
 		"--service-account-private-key-file=" + filepath.Join(pki, "sa.key"),
-	}})
+	}
+	return "", u.start(process{name: "controller-manager", args: append(args, u.Spec.ControllerManagerArgs...)})
 }
 
 func (u *Up) startScheduler(context.Context) (string, error) {
