@@ -70,6 +70,11 @@ commands that make, inspect and remove a cluster on this machine:
   ctl down      remove everything`
 	root.SetContext(ctx)
 	for _, c := range own {
+		for _, theirs := range root.Commands() {
+			if theirs.Name() == c.Name() {
+				root.RemoveCommand(theirs)
+			}
+		}
 		root.AddCommand(c)
 	}
 	rename(root)

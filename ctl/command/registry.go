@@ -11,5 +11,6 @@ func Registry(env Env) []*cobra.Command {
 		newDown(env),
 		newToken(env),
 		newImage(env),
+		newVersion(env),
 	}
 }
