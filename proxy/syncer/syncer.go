@@ -187,7 +187,8 @@ func (s *Syncer) build(key string, svc *corev1.Service, node ruleset.Node) {
 		if err != nil || !at.After(s.seen[key]) { // none, or an old one
 			continue
 		}
-		if s.done.Load() != 0 { // what was there before us did not wait for us
+		// What was there before us, or before the Service, waited for neither.
+		if s.done.Load() != 0 && !at.Before(svc.CreationTimestamp.Time) {
 			s.triggers = append(s.triggers, at)
 		}
 		s.seen[key] = at

@@ -87,6 +87,10 @@ func clusterIPCases() []Case {
 			tcp(Client, "10.79.0.2:80", Want{Endpoints: endpoints(1, 2), Masqueraded: true, Sticky: true}),
 			tcp(Client, "10.77.0.1:30080", Want{Endpoints: endpoints(1, 2, 3), Masqueraded: true, Sticky: true}),
 		}},
+		{"affinity without endpoints", Rules(
+			with(ClusterIP("10.79.0.1"), func(f *ruleset.Frontend) { f.Affinity = time.Hour }),
+			with(NodePort(30080), func(f *ruleset.Frontend) { f.Affinity = time.Hour }),
+		), []Probe{tcp(Client, "10.79.0.1:80", refused), tcp(Client, "10.77.0.1:30080", refused)}},
 		{"many endpoints", Rules(ClusterIP("10.79.0.1", many...)), []Probe{tcp(Client, "10.79.0.1:80", via(many))}},
 		{"IPv6", Rules(
 			ClusterIP("fd79::1", endpoints6(1, 2)...), ClusterIP("fd79::2"), ClusterIP("fd79::4", Endpoint6(1)), ClusterIP("10.79.0.1", Endpoint(1)),

@@ -42,13 +42,18 @@ func choicesOf(frontends []ruleset.Frontend, family nft.Family) choices {
 
 // dropStaleChoices forgets the clients of changed frontends whose remembered
 // endpoint is none any more, so that they choose anew.
-func (b *Backend) dropStaleChoices(family nft.Family, changed []ruleset.Frontend) error {
-	all := choicesOf(changed, family)
+func (b *Backend) dropStaleChoices(k *book, changed []ruleset.Frontend) error {
+	all := choicesOf(changed, k.family)
+	for memory := range all {
+		if k.sets[memory] == nil { // none of them has an endpoint
+			delete(all, memory)
+		}
+	}
 	if len(all) == 0 {
 		return nil
 	}
 	return b.client.Conn(func(c *nftables.Conn) error {
-		table := &nftables.Table{Family: family, Name: netmark.ProxyTable}
+		table := &nftables.Table{Family: k.family, Name: netmark.ProxyTable}
 		for memory, valid := range all {
 			dropped, err := dropStale(c, table, memory, valid)
 			if err != nil {

@@ -105,7 +105,7 @@ func (b *Backend) replace(rules *ruleset.Ruleset) error {
 			return err
 		}
 		b.transactions++
-		if err := b.dropStaleChoices(family, rules.Frontends); err != nil {
+		if err := b.dropStaleChoices(books[family], rules.Frontends); err != nil {
 			return err
 		}
 	}
@@ -126,7 +126,7 @@ func (b *Backend) update(rules *ruleset.Ruleset) error {
 			return b.replace(rules)
 		}
 		b.transactions++
-		if err := b.dropStaleChoices(family, added); err != nil {
+		if err := b.dropStaleChoices(b.books[family], added); err != nil {
 			return err
 		}
 	}
