@@ -207,7 +207,9 @@ func TestFullInterval(t *testing.T) {
 
 func TestTriggersAreReportedOnce(t *testing.T) {
 	var triggers []time.Time
-	run(t, func(c *Config) { c.After = func(_ context.Context, r Report) { triggers = append(triggers, r.Triggers...) } }, func(s *source, r *recorder, _ *Syncer) {
+	run(t, func(c *Config) {
+		c.After = func(_ context.Context, r Report) { triggers = append(triggers, r.Triggers...) }
+	}, func(s *source, r *recorder, _ *Syncer) {
 		slice := func(at string) *discoveryv1.EndpointSlice {
 			x := &discoveryv1.EndpointSlice{}
 			x.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: at}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"regexp"
 	"testing"
 	"time"
 
@@ -172,3 +173,30 @@ func BenchmarkFirstSync(b *testing.B) {
 		})
 	}
 }
+
+// TestAnyChangesReachTheKernel: the kernel takes every change, and has in the
+// end what it would have been given at once.
+func TestAnyChangesReachTheKernel(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	ns, fresh := backendtest.Namespace(t), backendtest.Namespace(t)
+	b := New(ns)
+	for range 60 {
+		rules := anyRules(r)
+		if err := b.Sync(t.Context(), rules); err != nil {
+			t.Fatal(err)
+		}
+		if b.transactions > 4 {
+			t.Errorf("%d transactions: the change was refused and the tables replaced", b.transactions)
+		}
+		if err := New(fresh).Sync(t.Context(), rules); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := withoutHandles(dump(t, ns)), withoutHandles(dump(t, fresh)); got != want {
+			t.Fatalf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+var handles = regexp.MustCompile(`rules [0-9 ]*`)
+
+func withoutHandles(text string) string { return handles.ReplaceAllString(text, "rules") }
