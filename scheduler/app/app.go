@@ -106,10 +106,11 @@ type scheduler struct {
 func newScheduler(o *Options, client kubernetes.Interface, logger *slog.Logger) *scheduler {
 	factory, pods := newInformers(client)
 	known := newLookups(factory)
-	runner := framework.NewRunner(plugins.Registry(plugins.Config{Workloads: known, NamespaceLabels: known.namespaceLabels}))
+	m := sharedMetrics()
+	runner := framework.NewRunner(plugins.Registry(plugins.Config{Workloads: known, NamespaceLabels: known.namespaceLabels})).Observed(m.phase(o.SchedulerName))
 	s := &scheduler{
 		factory: factory,
-		queue:   queue.New(queue.Config{Framework: runner}),
+		queue:   queue.New(queue.Config{Framework: runner, Incoming: m.entered}),
 		events:  events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()}),
 		synced:  known.synced,
 	}
@@ -121,11 +122,16 @@ func newScheduler(o *Options, client kubernetes.Interface, logger *slog.Logger) 
 			s.synced = append(s.synced, registered.HasSynced)
 		}
 	}
+	m.watch(s.queue.Len, f.cache.Len)
 	s.cycle = cycle.New(cycle.Config{
 		Client: client, Queue: s.queue, Cache: f.cache, Logger: logger,
 		Runners:           map[string]*framework.Runner{o.SchedulerName: runner},
 		Events:            map[string]events.EventRecorder{o.SchedulerName: s.events.NewRecorder(scheme.Scheme, o.SchedulerName)},
 		PercentageOfNodes: o.PercentageOfNodes,
+		Observe:           m.attempt,
+		ObserveAlgorithm:  m.searched,
+		ObserveBound:      m.bound,
+		ObservePreemption: m.preempted,
 		Budgets:           known.budgets.PodDisruptionBudgets,
 		Latest: func(name types.NamespacedName) *corev1.Pod {
 			obj, ok, err := pods.GetIndexer().GetByKey(name.String())

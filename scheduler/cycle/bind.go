@@ -29,14 +29,14 @@ func (s *Scheduler) bind(ctx context.Context, runner *framework.Runner, state *f
 	if err == nil {
 		s.Queue.Done(pod.UID)
 		s.Logger.Info("pod scheduled", "pod", pod.Namespace+"/"+pod.Name, "node", node, "took", time.Since(started))
-		s.Observe("scheduled", time.Since(started))
+		s.Observe(pod.Spec.SchedulerName, "scheduled", time.Since(started))
 		s.ObserveBound(p.Attempts, time.Since(p.Since))
 		s.event(pod, corev1.EventTypeNormal, "Scheduled", "Binding", fmt.Sprintf("Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node))
 		return
 	}
 	runner.Unreserve(ctx, state, pod, node)
 	s.Cache.Forget(pod.UID)
-	s.Observe("error", time.Since(started))
+	s.Observe(pod.Spec.SchedulerName, "error", time.Since(started))
 	freed := framework.ClusterEvent{Kind: framework.AssignedPod, Action: framework.Delete, Label: "BindFailed"}
 	if apierrors.IsNotFound(err) { // deleted meanwhile
 		s.Queue.Done(pod.UID)

@@ -48,9 +48,9 @@ type Config struct {
 	// Latest returns the Pod as the informers know it now, nil when it is
 	// gone. nil means the Pod in the queue is the latest.
 	Latest func(types.NamespacedName) *corev1.Pod
-	// Observe is told the result and duration of each attempt, for metrics:
-	// "scheduled", "unschedulable" or "error".
-	Observe func(result string, took time.Duration)
+	// Observe is told the scheduler name, result ("scheduled", "unschedulable"
+	// or "error") and duration of each attempt, for metrics.
+	Observe func(profile, result string, took time.Duration)
 	// ObserveAlgorithm is told how long finding a node took, ObserveBound how
 	// a bound Pod fared, ObservePreemption how many Pods had to go.
 	ObserveAlgorithm  func(took time.Duration)
@@ -75,7 +75,7 @@ type Scheduler struct {
 // New makes a Scheduler.
 func New(c Config) *Scheduler {
 	if c.Observe == nil {
-		c.Observe = func(string, time.Duration) {}
+		c.Observe = func(string, string, time.Duration) {}
 	}
 	if c.ObserveAlgorithm == nil {
 		c.ObserveAlgorithm = func(time.Duration) {}
@@ -104,7 +104,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // attempt is one try to place one Pod.
 func (s *Scheduler) attempt(ctx context.Context, p *queue.Pod) {
 	started := time.Now()
-	runner, ok := s.Runners[p.Pod.Spec.SchedulerName]
+	profile := p.Pod.Spec.SchedulerName
+	runner, ok := s.Runners[profile]
 	if !ok || p.Pod.DeletionTimestamp != nil || s.Cache.Has(p.Pod.UID) {
 		s.Queue.Done(p.Pod.UID)
 		return
@@ -118,7 +119,7 @@ func (s *Scheduler) attempt(ctx context.Context, p *queue.Pod) {
 	case errors.As(err, &unfit):
 		s.refuse(ctx, runner, state, p, unfit)
 		s.ObserveAlgorithm(time.Since(started))
-		s.Observe("unschedulable", time.Since(started))
+		s.Observe(profile, "unschedulable", time.Since(started))
 		return
 	case err != nil:
 		s.abort(ctx, p, started, err)
@@ -133,8 +134,9 @@ func (s *Scheduler) attempt(ctx context.Context, p *queue.Pod) {
 }
 
 func (s *Scheduler) abort(ctx context.Context, p *queue.Pod, started time.Time, err error) {
+	profile := p.Pod.Spec.SchedulerName
 	report := s.fail(p, err)
-	s.Observe("error", time.Since(started))
+	s.Observe(profile, "error", time.Since(started))
 	s.beside(func() { report(ctx) })
 }
 

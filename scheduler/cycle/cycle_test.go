@@ -338,7 +338,9 @@ func TestVictims(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.Budgets = func(string) ([]*policyv1.PodDisruptionBudget, error) { return []*policyv1.PodDisruptionBudget{budget}, nil }
+			r.Budgets = func(string) ([]*policyv1.PodDisruptionBudget, error) {
+				return []*policyv1.PodDisruptionBudget{budget}, nil
+			}
 			r.addNode(testkit.Node("n1", "2", "4Gi", 10))
 			r.addNode(testkit.Node("n2", "2", "4Gi", 10))
 			for _, p := range c.running {

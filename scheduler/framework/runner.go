@@ -3,6 +3,7 @@ package framework
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -29,6 +30,25 @@ type Runner struct {
 	permit     []PermitPlugin
 	preBind    []PreBindPlugin
 	wakes      map[string][]Wake
+	observe    func(phase string, code Code, took time.Duration)
+}
+
+// Observed returns a copy that tells observe how long each phase took, by
+// upstream's extension point names; Filter is left to the caller, who runs it
+// once per node.
+func (r *Runner) Observed(observe func(phase string, code Code, took time.Duration)) *Runner {
+	dup := *r
+	dup.observe = observe
+	return &dup
+}
+
+// timed starts the clock for a phase; the result is called when it ends.
+func (r *Runner) timed(phase string) func(*Status) {
+	if r.observe == nil {
+		return func(*Status) {}
+	}
+	started := time.Now()
+	return func(s *Status) { r.observe(phase, s.Code(), time.Since(started)) }
 }
 
 // NewRunner sorts plugins, in order, into their phases.
@@ -86,6 +106,8 @@ func (r *Runner) PreEnqueue(pod *corev1.Pod) *Status {
 // PreFilter runs all; the nodes are the intersection of what plugins named,
 // nil for all. by names the plugins that narrowed it, for messages.
 func (r *Runner) PreFilter(ctx context.Context, state *CycleState, pod *PodInfo, snapshot *Snapshot) (nodes sets.Set[string], by []string, s *Status) {
+	ended := r.timed("PreFilter")
+	defer func() { ended(s) }()
 	state.Snapshot, state.SkipFilter = snapshot, sets.New[string]()
 	for _, p := range r.preFilter {
 		some, s := p.PreFilter(ctx, state, pod, snapshot)
@@ -160,6 +182,8 @@ func (r *Runner) RemovePod(state *CycleState, pod, removed *PodInfo, node *NodeI
 // PostFilter asks in order until one nominates a node or fails.
 func (r *Runner) PostFilter(ctx context.Context, state *CycleState, pod *PodInfo, snapshot *Snapshot, refused map[string]*Status) (string, *Status) {
 	var last *Status
+	ended := r.timed("PostFilter")
+	defer func() { ended(last) }()
 	for _, p := range r.postFilter {
 		nominated, s := p.PostFilter(ctx, state, pod, snapshot, refused)
 		last = s.By(p.Name())
@@ -171,7 +195,9 @@ func (r *Runner) PostFilter(ctx context.Context, state *CycleState, pod *PodInfo
 }
 
 // Score returns the weighted sum of all plugins for each node, in order.
-func (r *Runner) Score(ctx context.Context, state *CycleState, pod *PodInfo, nodes []*NodeInfo) ([]NodeScore, *Status) {
+func (r *Runner) Score(ctx context.Context, state *CycleState, pod *PodInfo, nodes []*NodeInfo) (total []NodeScore, s *Status) {
+	ended := r.timed("Score")
+	defer func() { ended(s) }()
 	state.SkipScore = sets.New[string]()
 	for _, p := range r.preScore {
 		s := p.PreScore(ctx, state, pod, nodes)
@@ -181,7 +207,7 @@ func (r *Runner) Score(ctx context.Context, state *CycleState, pod *PodInfo, nod
 			return nil, s.By(p.Name())
 		}
 	}
-	total := make([]NodeScore, len(nodes))
+	total = make([]NodeScore, len(nodes))
 	for i, n := range nodes {
 		total[i].Node = n.Name()
 	}
@@ -213,7 +239,9 @@ func (r *Runner) Score(ctx context.Context, state *CycleState, pod *PodInfo, nod
 }
 
 // Reserve runs all, and undoes all when one fails.
-func (r *Runner) Reserve(ctx context.Context, state *CycleState, pod *corev1.Pod, node string) *Status {
+func (r *Runner) Reserve(ctx context.Context, state *CycleState, pod *corev1.Pod, node string) (s *Status) {
+	ended := r.timed("Reserve")
+	defer func() { ended(s) }()
 	for _, p := range r.reserve {
 		if s := p.Reserve(ctx, state, pod, node); !s.IsSuccess() {
 			r.Unreserve(ctx, state, pod, node)
@@ -231,7 +259,9 @@ func (r *Runner) Unreserve(ctx context.Context, state *CycleState, pod *corev1.P
 }
 
 // Permit returns the first refusal.
-func (r *Runner) Permit(ctx context.Context, state *CycleState, pod *corev1.Pod, node string) *Status {
+func (r *Runner) Permit(ctx context.Context, state *CycleState, pod *corev1.Pod, node string) (s *Status) {
+	ended := r.timed("Permit")
+	defer func() { ended(s) }()
 	for _, p := range r.permit {
 		if s := p.Permit(ctx, state, pod, node); !s.IsSuccess() {
 			return s.By(p.Name())
@@ -241,7 +271,9 @@ func (r *Runner) Permit(ctx context.Context, state *CycleState, pod *corev1.Pod,
 }
 
 // PreBind runs all, in order, until one fails.
-func (r *Runner) PreBind(ctx context.Context, state *CycleState, pod *corev1.Pod, node string) *Status {
+func (r *Runner) PreBind(ctx context.Context, state *CycleState, pod *corev1.Pod, node string) (s *Status) {
+	ended := r.timed("PreBind")
+	defer func() { ended(s) }()
 	for _, p := range r.preBind {
 		if s := p.PreBind(ctx, state, pod, node); !s.IsSuccess() {
 			return s.By(p.Name())

@@ -11,27 +11,29 @@ import (
 )
 
 // enter makes p active, or gated when a plugin refuses it entry.
-func (q *Queue) enter(p *Pod) {
+func (q *Queue) enter(p *Pod, why string) {
 	q.leave(p)
 	if s := q.config.Framework.PreEnqueue(p.Pod); !s.IsSuccess() {
-		q.park(p, gated)
+		q.park(p, gated, why)
 		return
 	}
 	p.place = active
 	q.active.push(p)
+	q.config.Incoming("active", why)
 	close(q.wake)
 	q.wake = make(chan struct{})
 }
 
 // retry makes p active once its back-off is over.
-func (q *Queue) retry(p *Pod) {
+func (q *Queue) retry(p *Pod, why string) {
 	if !p.ready.After(q.clock.Now()) {
-		q.enter(p)
+		q.enter(p, why)
 		return
 	}
 	q.leave(p)
 	p.place = backingOff
 	q.backoff.push(p)
+	q.config.Incoming("backoff", why)
 	select {
 	case q.retime <- struct{}{}:
 	default:
@@ -50,7 +52,12 @@ func (q *Queue) leave(p *Pod) {
 	p.place = nowhere
 }
 
-func (q *Queue) park(p *Pod, where place) {
+func (q *Queue) park(p *Pod, where place, why string) {
+	name := "unschedulable"
+	if where == gated {
+		name = "gated"
+	}
+	q.config.Incoming(name, why)
 	p.place = where
 	q.parked[p] = struct{}{}
 }
@@ -110,7 +117,7 @@ func (q *Queue) flushBackoff() (next time.Duration) {
 		if p.ready.After(now) {
 			return p.ready.Sub(now)
 		}
-		q.enter(p)
+		q.enter(p, "BackoffComplete")
 	}
 }
 
@@ -120,7 +127,7 @@ func (q *Queue) flushLeftovers() {
 	now := q.clock.Now()
 	for p := range q.parked {
 		if p.place == unschedulable && now.Sub(p.Queued) > maxUnschedulable {
-			q.retry(p)
+			q.retry(p, "UnschedulableTimeout")
 		}
 	}
 }

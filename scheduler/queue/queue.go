@@ -74,6 +74,10 @@ type Config struct {
 	Clock clock.WithTicker
 	// InitialBackoff and MaxBackoff: 0 means the defaults.
 	InitialBackoff, MaxBackoff time.Duration
+	// Incoming is told which part of the queue a Pod entered ("active",
+	// "backoff", "unschedulable", "gated") and which event put it there, for
+	// metrics; it must not call the queue. Optional.
+	Incoming func(queue, event string)
 }
 
 // Waker is the part of framework.Runner the queue needs.
@@ -119,6 +123,9 @@ func New(c Config) *Queue {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+	if c.Incoming == nil {
+		c.Incoming = func(string, string) {}
 	}
 	return &Queue{
 		config: c, clock: c.Clock,
@@ -179,7 +186,7 @@ func (q *Queue) take(pod *corev1.Pod) {
 	p := &Pod{PodInfo: framework.NewPodInfo(pod), Since: now, Queued: now, order: q.order}
 	q.pods[pod.UID] = p
 	q.nominate(p.PodInfo, pod.Status.NominatedNodeName)
-	q.enter(p)
+	q.enter(p, "PodAdd")
 }
 
 func (q *Queue) update(pod *corev1.Pod) {
@@ -199,11 +206,11 @@ func (q *Queue) update(pod *corev1.Pod) {
 		q.active.fix(p)
 	case gated:
 		if q.config.Framework.PreEnqueue(pod).IsSuccess() {
-			q.enter(p)
+			q.enter(p, "PodUpdate")
 		}
 	case unschedulable:
 		if q.ownChangeHelps(p, old, pod) {
-			q.retry(p)
+			q.retry(p, "PodUpdate")
 		}
 	}
 }
@@ -283,9 +290,9 @@ func (q *Queue) Requeue(p *Pod, refusedBy sets.Set[string]) {
 	}
 	q.land(uid)
 	if again {
-		q.retry(p)
+		q.retry(p, "ScheduleAttemptFailure")
 	} else {
-		q.park(p, unschedulable)
+		q.park(p, unschedulable, "ScheduleAttemptFailure")
 	}
 }
 
@@ -310,9 +317,9 @@ func (q *Queue) Notify(e framework.ClusterEvent, old, new any) {
 	for p := range q.parked {
 		switch {
 		case p.place == unschedulable && q.helps(p, ev):
-			q.retry(p)
+			q.retry(p, e.Label)
 		case p.place == gated && q.config.Framework.PreEnqueue(p.Pod).IsSuccess():
-			q.enter(p)
+			q.enter(p, e.Label)
 		}
 	}
 }
