@@ -1,5 +1,7 @@
 // Command demo is the application of `make up`: a page that says who served
-// it. `demo fetch URL` is a client for use inside a pod.
+// it. `demo fetch URL` is a client for use inside a pod; `demo load URL` asks
+// all the time and prints "ok N" for every tenth answer and "failed TIME WHY"
+// for every failure, TIME being when the request was started.
 //
 //	GREETING   first line of the page
 //	NODE_NAME  the node, as the pod knows it
@@ -29,10 +31,12 @@ func main() {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == "fetch":
 		err = fetch(ctx, os.Args[2], os.Stdout)
+	case len(os.Args) == 3 && os.Args[1] == "load":
+		load(ctx, os.Args[2], os.Stdout)
 	case len(os.Args) == 1:
 		err = serve(ctx)
 	default:
-		err = errors.New("usage: demo | demo fetch URL")
+		err = errors.New("usage: demo | demo fetch URL | demo load URL")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -60,6 +64,34 @@ func fetch(ctx context.Context, url string, out io.Writer) error {
 		return errors.New(response.Status)
 	}
 	return nil
+}
+
+// loadEvery is the pause between the requests of `demo load`.
+const loadEvery = 50 * time.Millisecond
+
+// load asks until ctx ends. Each request has a connection of its own, so that
+// every one is balanced.
+func load(ctx context.Context, url string, out io.Writer) {
+	if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t.DisableKeepAlives = true
+	}
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	for n := 0; ctx.Err() == nil; {
+		at := time.Now()
+		switch err := fetch(ctx, url, io.Discard); {
+		case err == nil:
+			if n++; n%10 == 0 {
+				fmt.Fprintln(out, "ok", n)
+			}
+		case ctx.Err() == nil:
+			fmt.Fprintln(out, "failed", at.Format(time.RFC3339Nano), err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }
 
 func serve(ctx context.Context) error {

@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,7 +106,8 @@ func setUp() error {
 	}
 	started := time.Now()
 	out, err := ctl(context.Background(), "up", "--state-dir", stateDir, "--name", slot.name, "--nodes", "2", "--demo", "none",
-		"--node-cidr", slot.nodes, "--pod-cidr", slot.pods, "--service-cidr", slot.services, "--registry-config-dir", mirrors)
+		"--node-cidr", slot.nodes, "--pod-cidr", slot.pods, "--service-cidr", slot.services, "--registry-config-dir", mirrors,
+		"--controller-manager-arg=--node-monitor-grace-period=20s", "--controller-manager-arg=--node-monitor-period=1s")
 	fmt.Println(out)
 	if err != nil {
 		return err
@@ -227,8 +229,15 @@ func fetch(ctx context.Context, url string) (string, error) {
 type load struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	mu     sync.Mutex
 	ok     int
-	failed []string
+	failed []failure
+}
+
+// failure is a request that failed, with the time it was started.
+type failure struct {
+	at  time.Time
+	err error
 }
 
 func startLoad(t *testing.T, url string) *load {
@@ -240,11 +249,9 @@ func startLoad(t *testing.T, url string) *load {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			if _, err := fetch(ctx, url); err == nil {
-				l.ok++
-			} else if ctx.Err() == nil {
-				l.failed = append(l.failed, time.Now().Format("15:04:05.000")+" "+err.Error())
-			}
+			at := time.Now()
+			_, err := fetch(ctx, url)
+			l.count(ctx, at, err)
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
@@ -255,10 +262,48 @@ func startLoad(t *testing.T, url string) *load {
 	return l
 }
 
+func (l *load) count(ctx context.Context, at time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.ok++
+	} else if ctx.Err() == nil {
+		l.failed = append(l.failed, failure{at, err})
+	}
+}
+
 // stop ends the load; the counts may be read afterwards.
 func (l *load) stop() {
 	l.cancel()
 	<-l.done
+}
+
+// progress waits until n more requests have succeeded.
+func (l *load) progress(t *testing.T, n int) {
+	t.Helper()
+	l.mu.Lock()
+	goal := l.ok + n
+	l.mu.Unlock()
+	eventually(t, "requests succeed", func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.ok < goal {
+			return fmt.Errorf("%d of %d; failures: %v", l.ok, goal, l.failed)
+		}
+		return nil
+	})
+}
+
+// none fails the test if a request started within [from, to) failed.
+func (l *load) none(t *testing.T, what string, from, to time.Time) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.failed {
+		if !f.at.Before(from) && f.at.Before(to) {
+			t.Errorf("%s: at %s: %v", what, f.at.Format("15:04:05.000"), f.err)
+		}
+	}
 }
 
 // namespace makes a namespace for the test and removes it afterwards.
