@@ -16,6 +16,7 @@ import (
 	"github.com/skeg-dev/skeg/apiserver/store"
 	"github.com/skeg-dev/skeg/apiserver/store/cache"
 	"github.com/skeg-dev/skeg/apiserver/store/etcd"
+	"github.com/skeg-dev/skeg/apiserver/store/fanout"
 	"github.com/skeg-dev/skeg/internal/component"
 )
 
@@ -61,13 +62,20 @@ func newStorage(o *Options, client *etcdserver.Client, definitions []*resource.D
 			return nil, err
 		}
 		name := d.GroupVersionResource().GroupResource()
-		cached := cache.New(kept, cache.Config{Name: name.String(), Logger: logger})
+		cached := cache.New(kept, cache.Config{Name: name.String(), Fanout: fanoutConfig(d), Logger: logger})
 		s.stores[name] = cached
 		all.members = append(all.members, cached)
 	}
 	s.parts = append(s.parts, component.Part{Name: "caches", Runnable: all})
 	s.checks = append(s.checks, component.Check{Name: "watch-cache", Probe: func(context.Context) error { return all.Ready() }})
 	return s, nil
+}
+
+func fanoutConfig(d *resource.Definition) fanout.Config {
+	if d.Index == nil {
+		return fanout.Config{}
+	}
+	return fanout.Config{Index: func(obj resource.Object) string { return d.Index.Value(obj) }}
 }
 
 // caches run side by side: none needs another.

@@ -30,6 +30,7 @@ type watching struct {
 	*call
 	frames    *codec.Frames
 	match     func(resource.Object) bool // nil matches all
+	index     string                     // see store.Query
 	bookmarks bool
 	flush     func() error
 	buf       []byte
@@ -58,11 +59,15 @@ func (c *call) watch() error {
 	if err != nil {
 		return err //nolint:wrapcheck // a Status
 	}
+	index := ""
+	if c.def.Index != nil {
+		index = predicate.Requires(c.def.Index.Field)
+	}
 	if c.accepted.Format == codec.YAML {
 		return codec.NewNotAcceptable(codec.MediaJSON, codec.MediaProtobuf, codec.MediaCBOR)
 	}
 	w := &watching{
-		call: c, frames: c.source.Frames(c.accepted, include), match: c.match(predicate),
+		call: c, frames: c.source.Frames(c.accepted, include), match: c.match(predicate), index: index,
 		bookmarks: opts.AllowWatchBookmarks, flush: http.NewResponseController(c.w).Flush,
 	}
 	initial := opts.SendInitialEvents != nil && *opts.SendInitialEvents ||
@@ -102,7 +107,7 @@ func (w *watching) open(opts *selection.Options, from int64, initial bool) (*sto
 		}
 		from = page.Revision
 	}
-	stream, err := w.store.Watch(w.ctx, store.Query{Prefix: prefix, Consistency: store.Consistency{AtLeast: from}})
+	stream, err := w.store.Watch(w.ctx, store.Query{Prefix: prefix, Index: w.index, Consistency: store.Consistency{AtLeast: from}})
 	return page, stream, err //nolint:wrapcheck // mapped by fail
 }
 

@@ -106,6 +106,11 @@ type Definition struct {
 	// metadata.namespace) are added generically. nil means only those.
 	Fields func(obj runtime.Object) map[string]string
 
+	// Index is the field whose watchers (a kubelet's, of its node's Pods) are
+	// given only events of objects that have or had their value; nil means
+	// every watcher gets all events of its namespace and filters.
+	Index *Index
+
 	// Columns and Row make the Table output; nil means Name and Age. Row
 	// returns one cell per column. Column 0 must be the name.
 	Columns []metav1.TableColumnDefinition
@@ -166,4 +171,12 @@ type Subresource struct {
 // GroupVersionResource names the definition's resource.
 func (d *Definition) GroupVersionResource() schema.GroupVersionResource {
 	return d.Kind.GroupVersion().WithResource(d.Resource)
+}
+
+// Index is a field selector that is looked up instead of evaluated.
+type Index struct {
+	// Field as selectors name it: "spec.nodeName".
+	Field string
+	// Value of an object's; "" is not indexed.
+	Value func(obj runtime.Object) string
 }

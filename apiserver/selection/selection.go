@@ -90,6 +90,16 @@ func checkLabels(d *resource.Definition, s fields.Selector) error {
 	return nil
 }
 
+// Requires returns the one value a field must have to be selected; "" when
+// others may be.
+func (p Predicate) Requires(name string) string {
+	if p.fields == nil {
+		return ""
+	}
+	value, _ := p.fields.RequiresExactMatch(name)
+	return value
+}
+
 // FieldsOf returns an object's field-selector values.
 func FieldsOf(d *resource.Definition, obj resource.Object) fields.Set {
 	set := fields.Set{}

@@ -85,6 +85,10 @@ type Query struct {
 	// Match filters; nil accepts all. Called with read-only objects, maybe
 	// concurrently.
 	Match func(resource.Object) bool
+	// Index, when not "", limits a Watch with an empty Prefix to events of
+	// objects that have or had this value of the resource's index. It is a
+	// hint: stores without an index give more.
+	Index string
 	Consistency
 }
 

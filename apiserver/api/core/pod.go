@@ -33,6 +33,7 @@ func Pod() *resource.Definition {
 		AllowUnconditionalUpdate: true,
 		DeleteGrace:              podDeleteGrace,
 		Fields:                   typed.Fields(podFields),
+		Index:                    &resource.Index{Field: "spec.nodeName", Value: typed.Value(func(p *corev1.Pod) string { return p.Spec.NodeName })},
 		Columns:                  podColumns(),
 		Row:                      typed.Row(podRow),
 		Status: &resource.StatusUpdate{

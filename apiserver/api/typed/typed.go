@@ -45,6 +45,11 @@ func Fields[T runtime.Object](f func(T) map[string]string) func(runtime.Object) 
 	return func(obj runtime.Object) map[string]string { return f(obj.(T)) }
 }
 
+// Value adapts the Value of a resource.Index.
+func Value[T runtime.Object](f func(T) string) func(runtime.Object) string {
+	return func(obj runtime.Object) string { return f(obj.(T)) }
+}
+
 // Warnings adapts a function that lists warnings; old is the zero T on create.
 func Warnings[T runtime.Object](f func(obj, old T) []string) func(obj, old runtime.Object) []string {
 	return func(obj, old runtime.Object) []string {

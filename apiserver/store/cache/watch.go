@@ -22,5 +22,8 @@ func (c *Cache) Watch(ctx context.Context, q store.Query) (store.Stream, error) 
 		}
 		from = current
 	}
+	if q.Index != "" && q.Prefix == "" && c.config.Fanout.Index != nil {
+		return c.hub.WatchIndex(ctx, q.Index, from) //nolint:wrapcheck // the contract's errors
+	}
 	return c.hub.Watch(ctx, q.Prefix, from) //nolint:wrapcheck // the contract's errors
 }

@@ -8,7 +8,8 @@
 //	       └──► topic "ns/" ──► node                  holds its place in it, so a
 //	       └──► topic "ns/name" ──► node              publish is one append a topic
 //
-// store/cache and store/memory use it. Goroutines: one per watcher, until its
+// With Config.Index there are topics of index values as well: the Pods of one
+// node. store/cache and store/memory use it. Goroutines: one per watcher, until its
 // Stop, its context or Close ends it.
 package fanout
 
@@ -20,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skeg-dev/skeg/apiserver/resource"
 	"github.com/skeg-dev/skeg/apiserver/store"
 )
 
@@ -35,6 +37,9 @@ type Config struct {
 	MaxLag int
 	// Bookmark is the mean time between bookmarks to a watcher; default 1 min.
 	Bookmark time.Duration
+	// Index returns an object's value of the field that WatchIndex selects by,
+	// "" for none; nil when there is no such field.
+	Index func(resource.Object) string
 	// Now is the clock of the history; default time.Now.
 	Now func() time.Time
 }
@@ -76,6 +81,7 @@ type Hub struct {
 	mu      sync.Mutex // guards all below
 	history history
 	topics  map[string]*topic
+	indexed int // how many topics are of index values
 	closed  bool
 }
 
@@ -162,20 +168,52 @@ func (h *Hub) Watchers() int {
 // scope (see Scope), until ctx ends. store.ErrExpired when history does not
 // reach back that far. A revision not yet published is waited for.
 func (h *Hub) Watch(ctx context.Context, prefix string, from int64) (store.Stream, error) {
+	return h.watch(ctx, prefix, from, func(ev *store.Event) bool { return store.InScope(ev.Item.Key, prefix) })
+}
+
+// WatchIndex streams like Watch the events of objects whose index value is, or
+// was before the event, value. The Hub must have an Index.
+func (h *Hub) WatchIndex(ctx context.Context, value string, from int64) (store.Stream, error) {
+	return h.watch(ctx, indexScope+value, from, func(ev *store.Event) bool {
+		now, before := h.values(ev)
+		return now == value || before == value
+	})
+}
+
+// indexScope begins the scopes of index values; no key begins like this.
+const indexScope = "\x00"
+
+// values are the index values that concern an event; before is "" when it is
+// the same.
+func (h *Hub) values(ev *store.Event) (now, before string) {
+	now = h.config.Index(ev.Item.Object)
+	if ev.Previous != nil {
+		before = h.config.Index(ev.Previous.Object)
+	}
+	if before == now {
+		before = ""
+	}
+	return now, before
+}
+
+func (h *Hub) watch(ctx context.Context, scope string, from int64, wanted func(*store.Event) bool) (store.Stream, error) {
 	w := &watcher{
-		hub: h, scope: prefix, from: from,
+		hub: h, scope: scope, from: from,
 		out: make(chan []*store.Event, 1), ask: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	h.mu.Lock()
-	backlog, ok := h.history.since(from, prefix)
+	backlog, ok := h.history.since(from, scope == "", wanted)
 	if !ok {
 		h.mu.Unlock()
 		return nil, store.ErrExpired
 	}
-	t := h.topics[prefix]
+	t := h.topics[scope]
 	if t == nil {
 		t = newTopic()
-		h.topics[prefix] = t
+		h.topics[scope] = t
+		if strings.HasPrefix(scope, indexScope) {
+			h.indexed++
+		}
 	}
 	w.topic, w.node = t, t.tail
 	w.consumed.Store(t.tail.total)
@@ -200,12 +238,8 @@ func (h *Hub) distribute(events []*store.Event) {
 	}
 	parts := map[*topic][]*store.Event{}
 	for _, ev := range events {
-		key := ev.Item.Key
-		if t := h.topics[key]; t != nil {
-			parts[t] = append(parts[t], ev)
-		}
-		if i := strings.IndexByte(key, '/'); i >= 0 {
-			if t := h.topics[key[:i+1]]; t != nil {
+		for _, scope := range h.scopes(ev) {
+			if t := h.topics[scope]; t != nil && scope != "" {
 				parts[t] = append(parts[t], ev)
 			}
 		}
@@ -215,6 +249,26 @@ func (h *Hub) distribute(events []*store.Event) {
 	}
 }
 
+// scopes names the topics of an event beside ""; unused ones are "".
+func (h *Hub) scopes(ev *store.Event) (out [4]string) {
+	key := ev.Item.Key
+	out[0] = key
+	if i := strings.IndexByte(key, '/'); i >= 0 {
+		out[1] = key[:i+1]
+	}
+	if h.indexed == 0 {
+		return out
+	}
+	now, before := h.values(ev)
+	if now != "" {
+		out[2] = indexScope + now
+	}
+	if before != "" {
+		out[3] = indexScope + before
+	}
+	return out
+}
+
 // remove takes an ended watcher out.
 func (h *Hub) remove(w *watcher) {
 	h.mu.Lock()
@@ -222,6 +276,9 @@ func (h *Hub) remove(w *watcher) {
 	delete(w.topic.watchers, w)
 	if len(w.topic.watchers) == 0 && h.topics[w.scope] == w.topic {
 		delete(h.topics, w.scope)
+		if strings.HasPrefix(w.scope, indexScope) {
+			h.indexed--
+		}
 	}
 }
 

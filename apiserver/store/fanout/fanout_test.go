@@ -45,17 +45,17 @@ func TestHistoryFitsItsLoad(t *testing.T) {
 	if len(h.slots) != 4 {
 		t.Fatalf("%d slots while all is stale", len(h.slots))
 	}
-	if got, ok := h.since(revision-2, ""); !ok || len(got) != 2 || got[0].Revision != revision-1 {
+	if got, ok := h.since(revision-2, true, nil); !ok || len(got) != 2 || got[0].Revision != revision-1 {
 		t.Fatalf("%v, %v", got, ok)
 	}
-	if _, ok := h.since(h.floor-1, ""); ok {
+	if _, ok := h.since(h.floor-1, true, nil); ok {
 		t.Fatal("events before the floor")
 	}
 	h.forget(revision)
-	if got, ok := h.since(revision, ""); !ok || len(got) != 0 {
+	if got, ok := h.since(revision, true, nil); !ok || len(got) != 0 {
 		t.Fatalf("%v, %v", got, ok)
 	}
-	if _, ok := h.since(revision-1, ""); ok {
+	if _, ok := h.since(revision-1, true, nil); ok {
 		t.Fatal("forgotten events")
 	}
 }

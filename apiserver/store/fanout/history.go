@@ -81,13 +81,13 @@ func (h *history) after(revision int64) int {
 	return sort.Search(h.count, func(i int) bool { return h.at(i).event.Revision > revision })
 }
 
-// since returns the events in scope after revision; false when some are gone.
-func (h *history) since(revision int64, scope string) ([]*store.Event, bool) {
+// since returns the wanted events after revision; false when some are gone.
+func (h *history) since(revision int64, all bool, wanted func(*store.Event) bool) ([]*store.Event, bool) {
 	if revision < h.floor {
 		return nil, false
 	}
 	first := h.after(revision)
-	if scope == "" {
+	if all {
 		events := make([]*store.Event, 0, h.count-first)
 		for i := first; i < h.count; i++ {
 			events = append(events, h.at(i).event)
@@ -96,7 +96,7 @@ func (h *history) since(revision int64, scope string) ([]*store.Event, bool) {
 	}
 	var events []*store.Event
 	for i := first; i < h.count; i++ {
-		if ev := h.at(i).event; store.InScope(ev.Item.Key, scope) {
+		if ev := h.at(i).event; wanted(ev) {
 			events = append(events, ev)
 		}
 	}
