@@ -76,6 +76,7 @@ func (s *Scheduler) feasible(ctx context.Context, runner *framework.Runner, stat
 	}
 	want := s.enough(len(all))
 	found := make([]*framework.NodeInfo, 0, min(want, 128))
+	var refused []refusal
 	seen := 0
 	for ; seen < len(all) && len(found) < want; seen++ {
 		node := all[(s.next+seen)%len(all)]
@@ -88,16 +89,24 @@ func (s *Scheduler) feasible(ctx context.Context, runner *framework.Runner, stat
 		case status.IsSuccess():
 			found = append(found, node)
 		case status.IsRejected():
-			unfit.Nodes[node.Name()] = status
+			refused = append(refused, refusal{node.Name(), status})
 		default:
 			return nil, errors.Join(status.Err(), ctx.Err())
 		}
 	}
 	s.next = (s.next + seen) % len(all)
 	if len(found) == 0 {
+		for _, r := range refused {
+			unfit.Nodes[r.node] = r.status
+		}
 		return nil, unfit
 	}
 	return found, nil
+}
+
+type refusal struct {
+	node   string
+	status *framework.Status
 }
 
 // best picks one of the nodes with the highest score at random, so that equal

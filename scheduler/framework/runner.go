@@ -134,15 +134,23 @@ func (r *Runner) PreFilter(ctx context.Context, state *CycleState, pod *PodInfo,
 			return nil, by, NewStatus(Unresolvable, text).By(p.Name())
 		}
 	}
+	state.filters = make([]FilterPlugin, 0, len(r.filter))
+	for _, p := range r.filter {
+		if !state.SkipFilter.Has(p.Name()) {
+			state.filters = append(state.filters, p)
+		}
+	}
 	return nodes, by, nil
 }
 
-// Filter returns the first refusal of a node.
+// Filter returns the first refusal of a node; PreFilter must have been called
+// with the state, or all plugins are asked.
 func (r *Runner) Filter(ctx context.Context, state *CycleState, pod *PodInfo, node *NodeInfo) *Status {
-	for _, p := range r.filter {
-		if state.SkipFilter.Has(p.Name()) {
-			continue
-		}
+	filters := state.filters
+	if filters == nil {
+		filters = r.filter
+	}
+	for _, p := range filters {
 		if s := p.Filter(ctx, state, pod, node); !s.IsSuccess() {
 			if !s.IsRejected() {
 				s = AsStatus(fmt.Errorf("run %s on node %s: %s", p.Name(), node.Name(), s.Message()))

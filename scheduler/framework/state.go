@@ -14,6 +14,8 @@ type CycleState struct {
 	Snapshot *Snapshot
 	// SkipFilter and SkipScore name plugins that had nothing to say.
 	SkipFilter, SkipScore sets.Set[string]
+
+	filters []FilterPlugin // those not skipped
 }
 
 // Write keeps data under key, by convention the plugin's name and phase.
@@ -32,7 +34,7 @@ func (c *CycleState) Read(key string) (data StateData, ok bool) {
 
 // Clone copies the state and all data in it.
 func (c *CycleState) Clone() *CycleState {
-	dup := &CycleState{Snapshot: c.Snapshot, SkipFilter: c.SkipFilter, SkipScore: c.SkipScore, data: make(map[string]StateData, len(c.data))}
+	dup := &CycleState{Snapshot: c.Snapshot, filters: c.filters, SkipFilter: c.SkipFilter, SkipScore: c.SkipScore, data: make(map[string]StateData, len(c.data))}
 	for k, v := range c.data {
 		dup.data[k] = v.Clone()
 	}

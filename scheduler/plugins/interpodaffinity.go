@@ -24,6 +24,14 @@ const (
 	reasonExistingAnti = "node(s) didn't satisfy existing pods anti-affinity rules"
 )
 
+// Refusals are made once: most nodes of a large cluster may get one in every
+// attempt. They carry the plugin's name, so that nobody copies them.
+var (
+	refusedAffinity     = framework.NewStatus(framework.Unresolvable, reasonAffinity).By("InterPodAffinity")
+	refusedAntiAffinity = framework.NewStatus(framework.Unschedulable, reasonAntiAffinity).By("InterPodAffinity")
+	refusedExistingAnti = framework.NewStatus(framework.Unschedulable, reasonExistingAnti).By("InterPodAffinity")
+)
+
 // InterPodAffinity honours spec.affinity.podAffinity and podAntiAffinity, of
 // the Pod and of those that run.
 type InterPodAffinity struct {
@@ -148,16 +156,16 @@ func (p *InterPodAffinity) Filter(_ context.Context, state *framework.CycleState
 		return nil
 	}
 	if !p.wanted(counts, pod, node.Node) {
-		return framework.NewStatus(framework.Unresolvable, reasonAffinity)
+		return refusedAffinity
 	}
 	for i, c := range counts.unwanted {
 		if v, ok := node.Node.Labels[pod.Terms.RequiredAnti[i].TopologyKey]; ok && c.At(v) > 0 {
-			return framework.NewStatus(framework.Unschedulable, reasonAntiAffinity)
+			return refusedAntiAffinity
 		}
 	}
 	for key, c := range counts.refusing {
 		if v, ok := node.Node.Labels[key]; ok && c.At(v) > 0 {
-			return framework.NewStatus(framework.Unschedulable, reasonExistingAnti)
+			return refusedExistingAnti
 		}
 	}
 	return nil

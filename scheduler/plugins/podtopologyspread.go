@@ -24,6 +24,12 @@ const (
 	reasonSpreadLabel = reasonSpread + " (missing required label)"
 )
 
+// Made once, as those of InterPodAffinity.
+var (
+	refusedSpread      = framework.NewStatus(framework.Unschedulable, reasonSpread).By("PodTopologySpread")
+	refusedSpreadLabel = framework.NewStatus(framework.Unresolvable, reasonSpreadLabel).By("PodTopologySpread")
+)
+
 // PodTopologySpread honours spec.topologySpreadConstraints, and spreads the
 // Pods of one Service or workload that has none over hosts and zones.
 type PodTopologySpread struct {
@@ -227,13 +233,13 @@ func (*PodTopologySpread) Filter(_ context.Context, state *framework.CycleState,
 	for _, c := range all.constraints {
 		v, ok := node.Node.Labels[c.key]
 		if !ok {
-			return framework.NewStatus(framework.Unresolvable, reasonSpreadLabel)
+			return refusedSpreadLabel
 		}
 		if len(c.domains) == 0 { // no node counts: nothing to compare with
 			continue
 		}
 		if c.pods.At(v)+c.self-c.lowest() > c.maxSkew {
-			return framework.NewStatus(framework.Unschedulable, reasonSpread)
+			return refusedSpread
 		}
 	}
 	return nil
