@@ -15,6 +15,7 @@ import (
 	"github.com/skeg-dev/skeg/kubelet/podenv"
 	"github.com/skeg-dev/skeg/kubelet/podworker"
 	"github.com/skeg-dev/skeg/kubelet/probe"
+	"github.com/skeg-dev/skeg/kubelet/shim/record"
 )
 
 // The adapters below make the kubelet's other packages, which do not know
@@ -30,6 +31,19 @@ func (c cgroups) EnsurePod(_ context.Context, spec lifecycle.CgroupSpec) (string
 	}
 	path := c.tree.Pod(spec.UID, class)
 	return path, c.tree.Ensure(path, spec.Resources)
+}
+
+func (c cgroups) ResizePod(_ context.Context, spec lifecycle.CgroupSpec, containers map[container.ID]container.Resources) error {
+	class := cgroup.QoS(spec.QOS)
+	if class == "" {
+		class = cgroup.BestEffort
+	}
+	path := c.tree.Pod(spec.UID, class)
+	limits := make(map[string]container.Resources, len(containers))
+	for id, r := range containers {
+		limits[record.Cgroup(container.SandboxSpec{CgroupParent: path}, id)] = r
+	}
+	return c.tree.Resize(path, spec.Resources, limits)
 }
 
 func (c cgroups) RemovePod(ctx context.Context, uid types.UID) error {

@@ -270,7 +270,7 @@ func (k *kubelet) buildPods(ctx context.Context) error {
 	k.pool = podworker.NewPool(podworker.Config{
 		Hooks: k.chain, Containers: k.hooks.Containers, Dirs: k.hooks.Dirs, Runtime: k.runtime, Probes: k.hooks.Probing.Probes,
 		Status: k.statuses, Checkpoints: checkpoints, Recorder: k.recorder, Clock: k.clock, Logger: k.logger,
-		Restore: k.hooks.Admit.Restore, BootID: bootID, HostIPs: k.hostIPs, MaxCrashBackOff: o.MaxCrashBackOff,
+		Resizer: lifecycle.NewResizer(k.hooks), Restore: k.hooks.Admit.Restore, BootID: bootID, HostIPs: k.hostIPs, MaxCrashBackOff: o.MaxCrashBackOff,
 		ResetSandbox: func(ctx context.Context, uid types.UID) error {
 			return errors.Join(k.hooks.Containers.Cleanup(ctx, uid), k.hooks.Networking.Cleanup(ctx, uid))
 		},

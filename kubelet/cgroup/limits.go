@@ -48,6 +48,39 @@ func (t *Tree) Ensure(path string, r container.Resources) error {
 	return nil
 }
 
+// Resize changes the limits of a Pod's cgroup and of containers' below it, by
+// path. The Pod's are loosened first and set last, since on v1 no child may
+// have more than its parent. A memory limit below what is in use is refused:
+// it would kill processes.
+func (t *Tree) Resize(pod string, r container.Resources, containers map[string]container.Resources) error {
+	for path, limits := range containers {
+		if limits.MemoryLimitBytes <= 0 {
+			continue
+		}
+		stats, err := t.Stats(path)
+		if err != nil {
+			return err
+		}
+		if used := stats.MemoryUsageBytes; used > uint64(limits.MemoryLimitBytes) {
+			return fmt.Errorf("limit cgroup %s: memory in use, %d, is above the new limit, %d", path, used, limits.MemoryLimitBytes)
+		}
+	}
+	loose := r
+	loose.CPUQuotaMicros, loose.MemoryLimitBytes = 0, 0
+	if err := t.set(pod, loose); err != nil {
+		return fmt.Errorf("loosen cgroup %s: %w", pod, err)
+	}
+	for path, limits := range containers {
+		if err := t.set(path, limits); err != nil {
+			return fmt.Errorf("limit cgroup %s: %w", path, err)
+		}
+	}
+	if err := t.set(pod, r); err != nil {
+		return fmt.Errorf("limit cgroup %s: %w", pod, err)
+	}
+	return nil
+}
+
 func (t *Tree) mkdir(path string) error {
 	for _, point := range t.points() {
 		dir := point

@@ -72,6 +72,8 @@ type Cgroups interface {
 	// EnsurePod creates or updates the Pod's cgroup and returns its path,
 	// relative to the hierarchy roots.
 	EnsurePod(ctx context.Context, spec CgroupSpec) (path string, err error)
+	// ResizePod changes the limits of a Pod and of containers that run.
+	ResizePod(ctx context.Context, spec CgroupSpec, containers map[container.ID]container.Resources) error
 	// RemovePod kills what is left in the Pod's cgroup and removes it, in
 	// whichever QoS class it is.
 	RemovePod(ctx context.Context, uid types.UID) error

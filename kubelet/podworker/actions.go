@@ -180,6 +180,7 @@ func (w *worker) startContainer(ctx context.Context, s Start, now time.Time) {
 		}
 		delete(w.waiting, name)
 		delete(w.retries, name)
+		w.size.started(s.Container)
 		// Its event may still be on the way; without this the next look would
 		// start it again.
 		w.merge(container.Status{ID: id, State: container.Running, StartedAt: w.cfg.Clock.Now()}, false)

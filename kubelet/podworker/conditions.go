@@ -88,6 +88,7 @@ func setConditions(v View, r Report, status *corev1.PodStatus) {
 	if findCondition(status.Conditions, corev1.PodScheduled) == nil {
 		set(corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 	}
+	setResize(v, status, set)
 	if v.Stop != nil && v.Stop.Disruption != "" {
 		set(corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,

@@ -51,6 +51,7 @@ type Config struct {
 	Recorder    lifecycle.Recorder
 	Clock       clock.Clock
 	Logger      *slog.Logger
+	Resizer     *lifecycle.Resizer
 	// Restore counts a Pod admitted before a restart.
 	Restore func(*corev1.Pod)
 	// ResetSandbox takes a sandbox down whose namespaces did not survive a

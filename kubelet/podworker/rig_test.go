@@ -107,12 +107,13 @@ func (r *rig) start() {
 		Runtime: r.runtime, Images: r.node, Puller: puller, Volumes: r.node, Environment: r.node, Recorder: r.node,
 		Clock: clock.RealClock{},
 	}
+	parts := lifecycle.Parts{
+		Admit: admit, Dirs: dirs, Cgroup: &lifecycle.Cgroup{Cgroups: r.node}, Networking: networking,
+		Mounting: &lifecycle.Mounting{Volumes: r.node}, Images: puller, Containers: containers,
+		Probing: &lifecycle.Probing{Probes: r.node},
+	}
 	r.pool = NewPool(Config{
-		Hooks: lifecycle.Registry(lifecycle.Parts{
-			Admit: admit, Dirs: dirs, Cgroup: &lifecycle.Cgroup{Cgroups: r.node}, Networking: networking,
-			Mounting: &lifecycle.Mounting{Volumes: r.node}, Images: puller, Containers: containers,
-			Probing: &lifecycle.Probing{Probes: r.node},
-		}),
+		Hooks: lifecycle.Registry(parts), Resizer: lifecycle.NewResizer(parts),
 		Containers: containers, Dirs: dirs, Runtime: r.runtime, Probes: r.node, Status: r.sink, Checkpoints: checkpoints,
 		Recorder: r.node, Clock: clock.RealClock{}, Logger: slog.New(slog.DiscardHandler), Restore: admit.Restore,
 		ResetSandbox: func(ctx context.Context, uid types.UID) error {

@@ -210,9 +210,9 @@ func (b builder) identify(c *corev1.Container, out *corev1.ContainerStatus, last
 	if image := last.Annotations[lifecycle.AnnotationImage]; image != "" {
 		out.Image = image
 	}
-	out.AllocatedResources = c.Resources.Requests.DeepCopy()
+	out.AllocatedResources = b.view.Resize.allocated(c).Requests.DeepCopy()
 	if last.State == container.Running {
-		out.Resources = c.Resources.DeepCopy()
+		out.Resources = b.view.Resize.actual(c).DeepCopy()
 		out.Resources.Claims = nil
 		out.User = parseUser(last.Annotations[lifecycle.AnnotationUser])
 	}

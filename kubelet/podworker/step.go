@@ -65,6 +65,8 @@ type View struct {
 	// FirstAttempt numbers the first attempt of containers the runtime does
 	// not know any more (the node was rebooted).
 	FirstAttempt map[string]int
+	// Resize is how the containers' sizes stand.
+	Resize Resize
 }
 
 // Start is a container to be started.

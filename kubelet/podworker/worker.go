@@ -57,6 +57,7 @@ type worker struct {
 	// exits are closed when the container's end is reported.
 	exits map[container.ID]chan struct{}
 
+	size      sizing
 	startTime time.Time
 	reported  corev1.PodStatus
 	// rebooted: the sandbox of before is gone.
@@ -191,6 +192,7 @@ func (w *worker) sync(ctx context.Context) (next time.Time, finished bool) {
 	}
 	w.checkStop(now)
 	w.readMessages()
+	w.resize(ctx, now)
 	view := w.view(now)
 	plan := Step(view)
 	if plan.Completed {
@@ -212,6 +214,9 @@ func (w *worker) sync(ctx context.Context) (next time.Time, finished bool) {
 func (w *worker) nextWake(plan Plan, now time.Time) time.Time {
 	if !w.prepared && w.stop == nil && w.preparing == nil {
 		plan.wakeAt(w.prepare.at)
+	}
+	if w.stop == nil && w.size.again.at.After(now) {
+		plan.wakeAt(w.size.again.at)
 	}
 	if w.stop == nil && w.pod.Spec.ActiveDeadlineSeconds != nil {
 		plan.wakeAt(w.startTime.Add(time.Duration(*w.pod.Spec.ActiveDeadlineSeconds) * time.Second))
@@ -280,6 +285,7 @@ func (w *worker) view(now time.Time) View {
 		Waiting:      w.waiting,
 		BackOff:      map[string]time.Time{},
 		FirstAttempt: w.first,
+		Resize:       w.size.report(),
 	}
 	for id, seen := range w.observed {
 		v.Containers[id.Name] = append(v.Containers[id.Name], seen.status)

@@ -255,7 +255,8 @@ func own(status corev1.PodStatus, base *corev1.PodStatus) corev1.PodStatus {
 	scheduledThere := slices.ContainsFunc(base.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
 	status.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c corev1.PodCondition) bool {
 		switch c.Type {
-		case corev1.PodReady, corev1.ContainersReady, corev1.PodInitialized, corev1.PodReadyToStartContainers:
+		case corev1.PodReady, corev1.ContainersReady, corev1.PodInitialized, corev1.PodReadyToStartContainers,
+			corev1.PodResizePending, corev1.PodResizeInProgress:
 			return false
 		case corev1.DisruptionTarget:
 			return c.Reason != corev1.PodReasonTerminationByKubelet

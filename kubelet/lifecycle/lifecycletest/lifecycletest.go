@@ -27,6 +27,9 @@ type Node struct {
 	PullError  func(image string) error
 	SetupError func(pod *corev1.Pod) error
 	EnvError   func(pod *corev1.Pod, c *corev1.Container) error
+	// ResizeError is what ResizePod answers; Resized what it was given.
+	ResizeError error
+	Resized     map[container.ID]container.Resources
 
 	present  map[string]bool
 	mounted  map[string]bool
@@ -103,6 +106,17 @@ func (n *Node) EnsurePod(_ context.Context, spec lifecycle.CgroupSpec) (string, 
 	defer n.Unlock()
 	n.cgroups[spec.UID] = true
 	return "kubepods/pod" + string(spec.UID), nil
+}
+
+// ResizePod implements lifecycle.Cgroups.
+func (n *Node) ResizePod(_ context.Context, _ lifecycle.CgroupSpec, containers map[container.ID]container.Resources) error {
+	n.Lock()
+	defer n.Unlock()
+	if n.Resized == nil {
+		n.Resized = map[container.ID]container.Resources{}
+	}
+	maps.Copy(n.Resized, containers)
+	return n.ResizeError
 }
 
 // RemovePod implements lifecycle.Cgroups.
