@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/skeg-dev/skeg/internal/component"
 	"github.com/skeg-dev/skeg/internal/pki"
 	"github.com/skeg-dev/skeg/kubelet/node"
@@ -69,6 +71,11 @@ func (k *kubelet) buildAPI(settings *tls.Config, health *component.Health) error
 	api, err := server.New(server.Config{
 		NodeName: o.HostnameOverride, Pods: k.pool.Pods, Dial: k.network.Dial,
 		Runtime: remembering{Runtime: k.runtime, pods: k.pool.Pods, dirs: k.hooks.Dirs},
+		Traffic: func(uid types.UID) (server.Traffic, bool) {
+			t, ok := k.network.Traffic(uid)
+			return server.Traffic(t), ok
+		},
+		Configz: func() any { return o.configuration() },
 		RootDir: o.RootDir, ProbeMetrics: k.probes.Metrics(), Log: k.logger,
 	})
 	if err != nil {
