@@ -57,12 +57,30 @@ func BuildStatus(v View, r Report) corev1.PodStatus {
 		status.EphemeralContainerStatuses = append(status.EphemeralContainerStatuses,
 			b.container(&c, r.Old.EphemeralContainerStatuses, ephemeralContainer))
 	}
+	if r.Final && initialized(v) {
+		endUnstarted(v, status.ContainerStatuses)
+	}
 	status.Phase = phase(v, r, &status)
 	if v.Stop != nil {
 		status.Reason, status.Message = v.Stop.Reason, v.Stop.Message
 	}
 	setConditions(v, r, &status)
 	return status
+}
+
+// endUnstarted reports containers that never ran, of a Pod that has ended: they
+// wait for nothing any more.
+func endUnstarted(v View, list []corev1.ContainerStatus) {
+	for i := range list {
+		if list[i].State.Terminated != nil {
+			continue
+		}
+		list[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			Reason: "ContainerStatusUnknown", ExitCode: killedExitCode, FinishedAt: metav1.NewTime(v.Now.Truncate(time.Second)),
+			Message: "The container could not be located when the pod was terminated",
+		}}
+		list[i].Ready = false
+	}
 }
 
 func setAddresses(status *corev1.PodStatus, r Report) {

@@ -218,3 +218,18 @@ func TestContainerIDs(t *testing.T) {
 		t.Error("a foreign id was taken")
 	}
 }
+
+func TestContainersThatNeverRanEndWithThePod(t *testing.T) {
+	t.Parallel()
+	pod := testPod("a")
+	created := container.Status{ID: id(pod, "web", 0), State: container.Created}
+	v := View{Pod: pod, Now: stepNow, Containers: map[string][]container.Status{"web": {created}}}
+	if state := BuildStatus(v, Report{StartTime: stepNow}).ContainerStatuses[0].State; state.Waiting == nil {
+		t.Errorf("while the pod lives: %+v", state)
+	}
+	status := BuildStatus(v, Report{StartTime: stepNow, Final: true})
+	ended := status.ContainerStatuses[0].State.Terminated
+	if status.Phase != corev1.PodFailed || ended == nil || ended.Reason != "ContainerStatusUnknown" || ended.ExitCode != killedExitCode {
+		t.Errorf("at its end: %+v", status)
+	}
+}
