@@ -73,6 +73,18 @@ func (e environment) Files(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 	return e.Builder.Files(ctx, pod, c, dir, podenv.Facts(facts))
 }
 
+// podFacts are the addresses of a Pod that the network hook has seen to; a Pod
+// on the node's network has the node's.
+func podFacts(pod *corev1.Pod, hostIPs []string, lookup func(types.UID) (network.Attachment, bool)) podenv.Facts {
+	facts := podenv.Facts{HostIPs: hostIPs}
+	if pod.Spec.HostNetwork {
+		facts.IPs = hostIPs
+	} else if attachment, ok := lookup(pod.UID); ok {
+		facts.IPs = attachment.IPs
+	}
+	return facts
+}
+
 // prober is lifecycle.Probes.
 type prober struct{ *probe.Probes }
 

@@ -194,7 +194,7 @@ func (k *kubelet) buildVolumes(context.Context) (err error) {
 	k.volumes, err = volume.New(volume.Config{
 		Root: o.RootDir, Client: k.client, Objects: k.objects, Allocatable: allocatable, Log: k.logger,
 		Env: func(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]string, error) {
-			return k.env.Env(ctx, pod, c, podenv.Facts{HostIPs: k.hostIPs()})
+			return k.env.Env(ctx, pod, c, podFacts(pod, k.hostIPs(), k.network.Lookup))
 		},
 	})
 	return err
