@@ -27,3 +27,8 @@ func Registry(p Parts) Chain {
 		p.Probing,
 	}
 }
+
+// NewResizer makes the Resizer of the hooks it needs.
+func NewResizer(p Parts) *Resizer {
+	return &Resizer{Pods: p.Admit, Cgroup: p.Cgroup, Containers: p.Containers}
+}

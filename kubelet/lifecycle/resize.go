@@ -17,11 +17,6 @@ type Resizer struct {
 	Containers *Containers
 }
 
-// NewResizer makes it of the hooks it needs.
-func NewResizer(p Parts) *Resizer {
-	return &Resizer{Pods: p.Admit, Cgroup: p.Cgroup, Containers: p.Containers}
-}
-
 // ResizePending is why a resize is not done, for the condition
 // PodResizePending.
 type ResizePending struct {
