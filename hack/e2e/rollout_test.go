@@ -121,19 +121,7 @@ func brokenImage(t *testing.T, ns, url string) {
 	if err == nil || !strings.Contains(err.Error(), "exceeded its progress deadline") {
 		t.Errorf("rollout status: %v", err)
 	}
-	eventually(t, "the pod says why", func(ctx context.Context) error {
-		out, err := ctl(ctx, "-n", ns, "get", "pods", "-l", "app=nginx")
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(out, "ImagePullBackOff") {
-			return fmt.Errorf("%s", out)
-		}
-		return nil
-	})
-	if out := must(t, "-n", ns, "describe", "pods", "-l", "app=nginx"); !strings.Contains(out, "Failed to pull image") || !strings.Contains(out, "not found") {
-		t.Errorf("describe does not say that the image was not found:\n%s", out)
-	}
+	eventually(t, "the pod says why", func(ctx context.Context) error { return saysWhy(ctx, ns) })
 	still := map[string]bool{}
 	for _, p := range waitReady(t, ns, "app=nginx", 3) {
 		still[p.Name] = true
@@ -146,4 +134,27 @@ func brokenImage(t *testing.T, ns, url string) {
 	must(t, "-n", ns, "rollout", "undo", "deployment/nginx")
 	must(t, "-n", ns, "rollout", "status", "deployment/nginx", "--timeout=180s")
 	serves(t, url, "version 1")
+}
+
+// saysWhy is nil when the Pod with the image that does not exist tells so in
+// the table of Pods and in its description.
+func saysWhy(ctx context.Context, ns string) error {
+	out, err := ctl(ctx, "-n", ns, "get", "pods", "-l", "app=nginx", "--field-selector=status.phase=Pending", "--no-headers")
+	if err != nil {
+		return err
+	}
+	fields := strings.Fields(out)
+	if !strings.Contains(out, "ImagePullBackOff") || len(fields) == 0 {
+		return fmt.Errorf("get pods: %q", out)
+	}
+	described, err := ctl(ctx, "-n", ns, "describe", "pod", fields[0])
+	if err != nil {
+		return err
+	}
+	for _, text := range []string{"Failed to pull image", "skeg/nginx:none", "not found", "Back-off pulling image"} {
+		if !strings.Contains(described, text) {
+			return fmt.Errorf("describe does not say %q:\n%s", text, described)
+		}
+	}
+	return nil
 }
