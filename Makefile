@@ -1,7 +1,7 @@
 # What to type: `make` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build images up down test test-unit test-e2e lint arch bench check clean
+.PHONY: help deps build images up down test test-unit test-vm test-e2e lint arch bench check clean
 
 COMPONENTS := apiserver scheduler controller-manager kubelet proxy ctl
 MODULES := internal $(COMPONENTS) hack
@@ -33,10 +33,12 @@ up: build images ## Build, make a cluster on this machine, run the demo on it
 down: ## Remove the cluster on this machine
 	@bin/ctl down
 
-test: build test-unit test-e2e ## Run all tests, as root
+test: build test-unit test-vm test-e2e ## Run all tests, as root
 test-unit: deps ## Unit and integration tests of all modules
 	go vet $(PACKAGES)
 	go test -timeout 10m $(PACKAGES:./hack/...=) ./hack/arch/... ./hack/images/...
+test-vm: deps ## Tests in a guest kernel: cgroup v2, IPVS
+	go test -timeout 20m -count=1 -v ./hack/vm/...
 test-e2e: build images ## End-to-end tests on a cluster of two nodes
 	go test -timeout 15m -count=1 -v ./hack/e2e/...
 

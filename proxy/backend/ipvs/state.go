@@ -45,7 +45,7 @@ type Key struct {
 // function.
 func StateOf(rules *ruleset.Ruleset, node []netip.Addr) State {
 	s := state{rules: rules, node: nodePortAddresses(rules, node), servers: map[Key]Server{}, marks: map[uint32]bool{}, addresses: map[netip.Addr]bool{}}
-	s.tables = map[bool]*table{false: newTable(nft.IPv4, rules), true: newTable(nft.IPv6, rules)}
+	s.tables = map[bool]*table{false: newTable(nft.IPv4, rules, node), true: newTable(nft.IPv6, rules, node)}
 	seen := map[Key]bool{} // places of frontends: the first is served
 	for i := range rules.Frontends {
 		f := &rules.Frontends[i]

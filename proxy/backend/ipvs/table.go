@@ -43,11 +43,13 @@ type table struct {
 	hairpin  map[netip.Addr]bool
 	// addresses are those that the link has.
 	addresses map[netip.Addr]bool
+	// node are the node's own addresses, of both families.
+	node []netip.Addr
 }
 
-func newTable(family nft.Family, rules *ruleset.Ruleset) *table {
+func newTable(family nft.Family, rules *ruleset.Ruleset, node []netip.Addr) *table {
 	return &table{
-		family: family, rules: rules, elements: map[string][]nft.Element{}, guards: map[string]nft.Chain{},
+		family: family, rules: rules, node: node, elements: map[string][]nft.Element{}, guards: map[string]nft.Chain{},
 		marks: map[string]nft.Chain{}, hairpin: map[netip.Addr]bool{}, addresses: map[netip.Addr]bool{},
 	}
 }
@@ -67,7 +69,7 @@ func (t *table) frontend(f *ruleset.Frontend, at Key) {
 		t.addresses[f.Address] = true
 	}
 	if len(f.Sources) > 0 && !f.NodePort {
-		t.verdict(mapGuarded, at, "jump", t.guard(f.Sources))
+		t.verdict(mapGuarded, at, "jump", t.guard(t.sources(f)))
 	}
 	if len(f.Endpoints) == 0 && len(f.Insiders) > 0 {
 		t.verdict(setServed, at, "", "") // for some
@@ -96,6 +98,17 @@ func (t *table) insiders(at Key, mark uint32) {
 	name := fmt.Sprintf("mark-%08x", mark)
 	t.marks[name] = nft.Chain{Name: name, Rules: []nft.Rule{nft.R(nft.SetMark(mark)), nft.R(nft.Accept())}}
 	t.verdict(mapInsiders, at, "goto", name)
+}
+
+// sources are the frontend's, and the frontend's own address if the node is one
+// of them: that is what the node's packets to it come from, as its link has it.
+func (t *table) sources(f *ruleset.Frontend) []netip.Prefix {
+	for _, p := range f.Sources {
+		if slices.ContainsFunc(t.node, p.Contains) {
+			return append(slices.Clone(f.Sources), netip.PrefixFrom(f.Address, f.Address.BitLen()))
+		}
+	}
+	return f.Sources
 }
 
 // guard lets only some clients through.
