@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,8 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// pickyManifest is Pods that no node of two suits, each for its own reason.
-func pickyManifest(namespace string) string {
+// pickyManifest is a Pod that only one node suits, and one that none does.
+func pickyManifest(namespace, node string) string {
 	const pod = `---
 apiVersion: v1
 kind: Pod
@@ -29,7 +30,7 @@ spec:
   containers: [{name: demo, image: %q, resources: {requests: {cpu: %q}}}]
 `
 	var out strings.Builder
-	fmt.Fprintf(&out, pod, "third", namespace, "nodeSelector: {kubernetes.io/hostname: node-3}", image("demo"), "10m")
+	fmt.Fprintf(&out, pod, "third", namespace, "nodeSelector: {kubernetes.io/hostname: "+node+"}", image("demo"), "10m")
 	fmt.Fprintf(&out, pod, "huge", namespace, "priority: 0", image("demo"), "1000")
 	return out.String()
 }
@@ -46,15 +47,21 @@ func TestPlacement(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	apply(t, pickyManifest(ns))
-	pending(t, ns, "huge", "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint")
-	must(t, "taint", "node", "node-2", "e2e=yes:NoSchedule", "--overwrite")
-	pending(t, ns, "third", "0/2 nodes are available: ", "node(s) didn't match Pod's node affinity/selector")
+	nodes, err := client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(nodes.Items) // 2, unless a cluster is kept from an earlier run
+	third := fmt.Sprintf("node-%d", n+1)
+	apply(t, pickyManifest(ns, third))
+	none := fmt.Sprintf("0/%d nodes are available: ", n)
+	pending(t, ns, "huge", fmt.Sprintf("%s%d Insufficient cpu, 1 node(s) had untolerated taint", none, n-1))
+	pending(t, ns, "third", none, "node(s) didn't match Pod's node affinity/selector")
 
-	must(t, "up", "--state-dir", stateDir, "--nodes", "3", "--demo", "none", "--registry-config-dir", stateDir+"-mirrors")
+	must(t, "up", "--state-dir", stateDir, "--nodes", strconv.Itoa(n+1), "--demo", "none", "--registry-config-dir", stateDir+"-mirrors")
 	must(t, "-n", ns, "wait", "--for=condition=Ready", "pod/third", "--timeout=120s")
-	pending(t, ns, "huge", "0/3 nodes are available: ", "2 Insufficient cpu")
-	t.Run("join with a token", func(t *testing.T) { joinByHand(t, ns) })
+	pending(t, ns, "huge", fmt.Sprintf("0/%d nodes are available: ", n+1), fmt.Sprintf("%d Insufficient cpu", n))
+	t.Run("join with a token", func(t *testing.T) { joinByHand(t, ns, third) })
 }
 
 // pending wants the texts in the Pod's condition and in an event about it.
@@ -94,8 +101,7 @@ func pending(t *testing.T, ns, name string, texts ...string) {
 // joinByHand takes the third node away and joins it with a token and the hash
 // of the cluster's authority, as on another machine: nothing but the command
 // line is known to the kubelet.
-func joinByHand(t *testing.T, ns string) {
-	const node = "node-3"
+func joinByHand(t *testing.T, ns, node string) {
 	must(t, "-n", ns, "delete", "pod", "third")
 	interrupt(t, component(t, node+"-kubelet"))
 	must(t, "delete", "node", node)
@@ -131,7 +137,7 @@ func joinByHand(t *testing.T, ns string) {
 		_, err := ctl(ctx, "wait", "--for=condition=Ready", "node/"+node, "--timeout=10s")
 		return err
 	})
-	apply(t, pickyManifest(ns))
+	apply(t, pickyManifest(ns, node))
 	must(t, "-n", ns, "wait", "--for=condition=Ready", "pod/third", "--timeout=120s")
 }
 
