@@ -35,11 +35,10 @@ func newStorage(o *Options, client *etcdserver.Client, definitions []*resource.D
 	if interval == 0 {
 		interval = -1 // the flag's 0 is for ever
 	}
+	compactor := &etcd.Compactor{Client: client, Interval: interval, Logger: logger}
 	s := &storage{
 		stores: map[schema.GroupResource]store.Store{},
-		parts: []component.Part{{Name: "compactor", Runnable: &etcd.Compactor{
-			Client: client, Interval: interval, Logger: logger,
-		}}},
+		parts:  []component.Part{{Name: "compactor", Runnable: compactor}},
 		checks: []component.Check{{Name: "etcd", Probe: func(ctx context.Context) error {
 			return etcdserver.Check(ctx, client) //nolint:wrapcheck // says what
 		}}},
@@ -62,7 +61,7 @@ func newStorage(o *Options, client *etcdserver.Client, definitions []*resource.D
 			return nil, err
 		}
 		name := d.GroupVersionResource().GroupResource()
-		cached := cache.New(kept, cache.Config{Name: name.String(), Fanout: fanoutConfig(d), Logger: logger})
+		cached := cache.New(kept, cache.Config{Name: name.String(), Fanout: fanoutConfig(d), Compacted: compactor.Compacted, Logger: logger})
 		s.stores[name] = cached
 		all.members = append(all.members, cached)
 	}

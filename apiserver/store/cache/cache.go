@@ -75,6 +75,10 @@ type Config struct {
 	// IdleProgress is how often a quiet resource with watchers asks for
 	// progress; 0 means 10 s.
 	IdleProgress time.Duration
+	// Compacted is the oldest revision that is not forgotten; nil means none
+	// ever is. What is older expires here too, although it may still be in
+	// memory: all servers answer alike, and clients learn of it in time.
+	Compacted func() int64
 	// Logger; nil means slog.Default().
 	Logger *slog.Logger
 }

@@ -398,3 +398,25 @@ func TestPagesOutliveCompaction(t *testing.T) {
 		t.Fatalf("%+v, %v", rest, err)
 	}
 }
+
+// TestForgottenRevisionsExpire: pages of a revision that is compacted by the
+// servers' own rule expire, also where memory could still serve them.
+func TestForgottenRevisionsExpire(t *testing.T) {
+	var compacted atomic.Int64
+	c := run(t, newFaulty(), Config{Compacted: compacted.Load})
+	var last *store.Item
+	for i := range 10 {
+		last = put(t, c, fmt.Sprintf("ns/%d", i), "1")
+	}
+	page, err := c.List(t.Context(), store.Query{Limit: 5, Consistency: store.Consistency{AtLeast: last.Revision}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := store.Query{After: page.Items[4].Key, Consistency: store.Consistency{Exactly: page.Revision}}
+	for revision, want := range map[int64]error{page.Revision: nil, page.Revision + 1: store.ErrExpired} {
+		compacted.Store(revision)
+		if _, err := c.List(t.Context(), next); !errors.Is(err, want) {
+			t.Errorf("compacted to %d, page of %d: %v", revision, page.Revision, err)
+		}
+	}
+}

@@ -76,6 +76,9 @@ func (c *Cache) List(ctx context.Context, q store.Query) (*store.Page, error) {
 }
 
 func (c *Cache) listExactly(ctx context.Context, q store.Query) (*store.Page, error) {
+	if c.config.Compacted != nil && q.Exactly < c.config.Compacted() {
+		return nil, store.ErrExpired
+	}
 	if s := c.state.Load(); s.changed <= q.Exactly && q.Exactly <= s.revision {
 		page := s.page(q, q.Exactly)
 		if page.More {

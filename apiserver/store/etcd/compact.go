@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -29,9 +30,14 @@ type Compactor struct {
 	// Logger; nil means slog.Default().
 	Logger *slog.Logger
 
-	round    int64 // version of compactKey as last seen
-	revision int64 // current when the last round was
+	round     int64 // version of compactKey as last seen
+	revision  int64 // current when the last round was
+	compacted atomic.Int64
 }
+
+// Compacted is the oldest revision that can still be read, as far as this
+// server knows: what its own rounds and the claims of others say.
+func (c *Compactor) Compacted() int64 { return c.compacted.Load() }
 
 // Run compacts until ctx ends. A round that fails is logged and made up for by
 // the next.
@@ -85,6 +91,9 @@ func (c *Compactor) Round(ctx context.Context) (int64, error) {
 		c.round = 0
 		if kvs := answer.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
 			c.round = kvs[0].Version
+			if revision, err := strconv.ParseInt(string(kvs[0].Value), 10, 64); err == nil {
+				c.compacted.Store(revision)
+			}
 		}
 		return 0, nil
 	}
@@ -95,5 +104,6 @@ func (c *Compactor) Round(ctx context.Context) (int64, error) {
 	if _, err := c.Client.Compact(ctx, target); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 		return 0, fmt.Errorf("compact to revision %d: %w", target, err)
 	}
+	c.compacted.Store(target)
 	return target, nil
 }

@@ -336,6 +336,9 @@ func TestCompactors(t *testing.T) {
 	if r := round(b); r != 0 {
 		t.Fatalf("both servers did a round: %d", r)
 	}
+	if a.Compacted() != claimed || b.Compacted() != claimed {
+		t.Fatalf("compacted to %d; the servers say %d and %d", claimed, a.Compacted(), b.Compacted())
+	}
 	got, err := client.Get(t.Context(), compactKey)
 	if err != nil || string(got.Kvs[0].Value) != fmt.Sprint(claimed) {
 		t.Fatalf("%v, %v", got, err)
