@@ -9,13 +9,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/utils/clock"
 
 	"github.com/skeg-dev/skeg/internal/component"
 	"github.com/skeg-dev/skeg/internal/kubeclient"
+	"github.com/skeg-dev/skeg/kubelet/measure"
 	"github.com/skeg-dev/skeg/kubelet/node"
 )
 
@@ -33,15 +36,20 @@ func (o *Options) Run(ctx context.Context, logger *slog.Logger) error {
 		}
 	}
 	component.RegisterMetrics()
-	cert, err := o.credentials(logger).Ensure(ctx)
+	measures := measure.New(clock.RealClock{})
+	measures.Register(o.HostnameOverride, legacyregistry.MustRegister, legacyregistry.CustomMustRegister)
+	credentials := o.credentials(logger)
+	credentials.RenewFailures = measures.ClientRenewFailures
+	cert, err := credentials.Ensure(ctx)
 	if err != nil {
 		return fmt.Errorf("get credentials: %w", err)
 	}
-	k, err := o.build(ctx, logger)
+	k, err := o.build(ctx, measures, logger)
 	if err != nil {
 		return err
 	}
 	defer k.close()
+	k.watch(cert)
 	group := component.Group{Logger: logger, Parts: k.parts()}
 	if cert != nil && o.RotateCertificates {
 		group.Parts = append([]component.Part{{Name: "client certificate", Runnable: component.RunFunc(cert.Run)}}, group.Parts...)
@@ -68,4 +76,19 @@ func (o *Options) credentials(logger *slog.Logger) *node.Credentials {
 		c.Join = &join
 	}
 	return c
+}
+
+// watch has the metrics read the kubelet's state. cert is nil for a kubelet
+// that does not keep its client certificate.
+func (k *kubelet) watch(cert *node.Certificate) {
+	sources := measure.Sources{
+		Sandboxes: k.shims.ListSandboxes, Pods: k.pool.Pods, Driver: k.volumes.DriverOf, Logger: k.logger,
+	}
+	if cert != nil {
+		sources.ClientExpiry = func() time.Time { return node.Expiry(cert.Current) }
+	}
+	if k.serverCert != nil {
+		sources.ServerExpiry = func() time.Time { return node.Expiry(k.serverCert) }
+	}
+	k.measures.Watch(sources)
 }

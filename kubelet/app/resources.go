@@ -24,6 +24,7 @@ func (k *kubelet) buildEviction(context.Context) error {
 			return eviction.ObserveHost(k.options.RootDir, images)
 		},
 		Pods: k.pool.Pods, Usage: k.usage, Evict: k.pool.Evict, ReclaimDisk: k.reclaimDisk,
+		Evicted: func(signal eviction.Signal) { k.measures.Evicted(string(signal)) },
 		Changed: k.node.Changed, Clock: k.clock, Logger: k.logger,
 	})
 	return nil

@@ -29,6 +29,7 @@ func (k *kubelet) buildServers(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("prepare TLS: %w", err)
 	}
+	k.serverCert = settings.GetCertificate
 	return k.buildAPI(settings, health)
 }
 
@@ -54,7 +55,7 @@ func (k *kubelet) serverTLS() (*tls.Config, error) {
 		settings.GetCertificate = source.GetCertificate
 		return settings, nil
 	}
-	cert, err := node.NewServingCertificate(o.HostnameOverride, o.CertDir, k.ips, k.client)
+	cert, err := node.NewServingCertificate(o.HostnameOverride, o.CertDir, k.ips, k.client, k.measures.ServerRenewFailures)
 	if err != nil {
 		return nil, err
 	}

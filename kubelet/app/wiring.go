@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,10 +22,12 @@ import (
 	"github.com/skeg-dev/skeg/internal/kubeclient"
 	"github.com/skeg-dev/skeg/kubelet/cgroup"
 	"github.com/skeg-dev/skeg/kubelet/checkpoint"
+	"github.com/skeg-dev/skeg/kubelet/container"
 	"github.com/skeg-dev/skeg/kubelet/container/shimclient"
 	"github.com/skeg-dev/skeg/kubelet/eviction"
 	"github.com/skeg-dev/skeg/kubelet/image"
 	"github.com/skeg-dev/skeg/kubelet/lifecycle"
+	"github.com/skeg-dev/skeg/kubelet/measure"
 	"github.com/skeg-dev/skeg/kubelet/network"
 	"github.com/skeg-dev/skeg/kubelet/node"
 	"github.com/skeg-dev/skeg/kubelet/podenv"
@@ -51,7 +54,9 @@ type kubelet struct {
 	logBytes int64
 
 	tree     *cgroup.Tree
-	runtime  *shimclient.Client
+	shims    *shimclient.Client
+	runtime  container.Runtime // the shims, measured
+	measures *measure.Set
 	images   *image.Store
 	network  *network.Network
 	objects  *objects.Store
@@ -67,13 +72,15 @@ type kubelet struct {
 	chain    lifecycle.Chain
 	sweeper  *sweeper
 	mirrors  *podsource.Mirrors
-	sources  []component.Part
-	serving  []component.Part
+	// serverCert is the certificate of the kubelet's API; nil without one.
+	serverCert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	sources    []component.Part
+	serving    []component.Part
 }
 
 // build makes the parts in the order they need each other.
-func (o *Options) build(ctx context.Context, logger *slog.Logger) (*kubelet, error) {
-	k := &kubelet{options: o, logger: logger, clock: clock.RealClock{}}
+func (o *Options) build(ctx context.Context, measures *measure.Set, logger *slog.Logger) (*kubelet, error) {
+	k := &kubelet{options: o, measures: measures, logger: logger, clock: clock.RealClock{}}
 	var err error
 	if k.logBytes, err = parseBytes(o.LogMaxSize); err != nil {
 		return nil, fmt.Errorf("--container-log-max-size: %w", err)
@@ -105,8 +112,8 @@ func (k *kubelet) close() {
 	if k.recorder != nil {
 		k.recorder.close()
 	}
-	if k.runtime != nil {
-		if err := k.runtime.Close(); err != nil {
+	if k.shims != nil {
+		if err := k.shims.Close(); err != nil {
 			k.logger.Warn("closing runtime client", "error", err)
 		}
 	}
@@ -141,9 +148,10 @@ func (k *kubelet) buildHost(context.Context) (err error) {
 	if err = k.tree.EnsureClasses(); err != nil {
 		return err
 	}
-	if k.runtime, err = shimclient.New(shimclient.Config{Root: o.RootDir, ShimPath: o.ShimPath, Cgroups: k.tree}); err != nil {
+	if k.shims, err = shimclient.New(shimclient.Config{Root: o.RootDir, ShimPath: o.ShimPath, Cgroups: k.tree}); err != nil {
 		return err
 	}
+	k.runtime = k.measures.Runtime(k.shims)
 	return k.buildImages()
 }
 
@@ -269,7 +277,7 @@ func (k *kubelet) buildPods(ctx context.Context) error {
 	}
 	k.pool = podworker.NewPool(podworker.Config{
 		Hooks: k.chain, Containers: k.hooks.Containers, Dirs: k.hooks.Dirs, Runtime: k.runtime, Probes: k.hooks.Probing.Probes,
-		Status: k.statuses, Checkpoints: checkpoints, Recorder: k.recorder, Clock: k.clock, Logger: k.logger,
+		Status: k.measures.Statuses(k.statuses), Looked: k.measures.Looked, Checkpoints: checkpoints, Recorder: k.recorder, Clock: k.clock, Logger: k.logger,
 		Resizer: lifecycle.NewResizer(k.hooks), Restore: k.hooks.Admit.Restore, BootID: bootID, HostIPs: k.hostIPs, MaxCrashBackOff: o.MaxCrashBackOff,
 		ResetSandbox: func(ctx context.Context, uid types.UID) error {
 			return errors.Join(k.hooks.Containers.Cleanup(ctx, uid), k.hooks.Networking.Cleanup(ctx, uid))
@@ -290,7 +298,7 @@ func (k *kubelet) buildHooks(context.Context) error {
 	if o.SerializePulls {
 		slots = 1
 	}
-	store := imageStore{k.images}
+	store := k.measures.Images(imageStore{k.images})
 	puller := &lifecycle.Puller{
 		Images: store, Recorder: k.recorder, Clock: k.clock, Secret: k.objects.Secret,
 		NodeKeys: keys, Slots: make(chan struct{}, slots),
@@ -298,9 +306,9 @@ func (k *kubelet) buildHooks(context.Context) error {
 	k.hooks = lifecycle.Parts{
 		Admit:      &lifecycle.Admit{Node: k.node.Object},
 		Dirs:       &lifecycle.Dirs{Root: o.RootDir, LogRoot: o.LogDir},
-		Cgroup:     &lifecycle.Cgroup{Cgroups: cgroups{k.tree}, PidsLimit: max(o.PodPidsLimit, 0), NoQuota: !o.CPUQuota},
+		Cgroup:     &lifecycle.Cgroup{Cgroups: k.measures.Cgroups(cgroups{k.tree}), PidsLimit: max(o.PodPidsLimit, 0), NoQuota: !o.CPUQuota},
 		Networking: &lifecycle.Networking{Network: podNetwork{k.network}, HostIPs: k.hostIPs, Environment: env},
-		Mounting:   &lifecycle.Mounting{Volumes: k.volumes},
+		Mounting:   &lifecycle.Mounting{Volumes: k.measures.Volumes(k.volumes)},
 		Images:     puller,
 		Containers: &lifecycle.Containers{
 			Runtime: k.runtime, Images: store, Puller: puller, Volumes: k.volumes, Environment: env, Recorder: k.recorder,
@@ -400,7 +408,7 @@ func (k *kubelet) parts() []component.Part {
 		Clock: k.clock, Logger: k.logger,
 	}
 	rotation := &lifecycle.LogRotation{
-		Runtime: k.runtime, Reopener: k.runtime, MaxBytes: k.logBytes, MaxFiles: k.options.LogMaxFiles,
+		Runtime: k.runtime, Reopener: k.shims, MaxBytes: k.logBytes, MaxFiles: k.options.LogMaxFiles,
 		Clock: k.clock, Logger: k.logger,
 	}
 	parts := []component.Part{

@@ -92,7 +92,7 @@ type Usage struct {
 	MemoryBytes, DiskBytes, PIDs int64
 }
 
-// Config of a Manager; all fields are required.
+// Config of a Manager; all fields but Evicted are required.
 type Config struct {
 	Thresholds []Threshold
 	// Observe reads all signals.
@@ -102,6 +102,8 @@ type Config struct {
 	Usage func(context.Context, types.UID) (Usage, error)
 	// Evict ends a Pod; false if that is under way already.
 	Evict func(uid types.UID, reason, message string, grace time.Duration) bool
+	// Evicted is told the signal a Pod was ended for; nil for nobody.
+	Evicted func(Signal)
 	// ReclaimDisk removes what nothing needs (unused images).
 	ReclaimDisk func(context.Context) error
 	// Changed is called when the pressure has changed.
@@ -234,6 +236,9 @@ func (m *Manager) evictOne(ctx context.Context, t Threshold, level Level) {
 		// Hard thresholds leave no time.
 		if m.cfg.Evict(victim.UID, "Evicted", message, 0) {
 			m.cfg.Logger.Info("evicting pod", "pod", victim.Namespace+"/"+victim.Name, "signal", t.Signal)
+			if m.cfg.Evicted != nil {
+				m.cfg.Evicted(t.Signal)
+			}
 			return
 		}
 	}

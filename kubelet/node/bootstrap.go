@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/certificate"
 	"k8s.io/utils/clock"
 
 	"github.com/skeg-dev/skeg/internal/pki"
@@ -31,8 +32,10 @@ type Credentials struct {
 	CertDir string
 	// Client makes a client of a configuration.
 	Client func(*rest.Config) (kubernetes.Interface, error)
-	Clock  clock.Clock
-	Logger *slog.Logger
+	// RenewFailures counts the requests of certificates that failed; nil does not.
+	RenewFailures certificate.Counter
+	Clock         clock.Clock
+	Logger        *slog.Logger
 }
 
 // bootstrapRetry spaces out tries to reach a server that is not up yet.
@@ -66,7 +69,7 @@ func (c *Credentials) Ensure(ctx context.Context) (*Certificate, error) {
 				return nil, fmt.Errorf("read kubeconfig: %w", err)
 			}
 			return c.Client(config)
-		})
+		}, c.RenewFailures)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/client-go/kubernetes"
@@ -56,6 +57,21 @@ func (c *Certificate) Current(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return nil, errors.New("no serving certificate was issued yet")
 }
 
+// Expiry is when a certificate ends; zero if there is none.
+func Expiry(current func(*tls.ClientHelloInfo) (*tls.Certificate, error)) time.Time {
+	cert, err := current(&tls.ClientHelloInfo{})
+	if err != nil || cert == nil || len(cert.Certificate) == 0 {
+		return time.Time{}
+	}
+	leaf := cert.Leaf
+	if leaf == nil {
+		if leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
+			return time.Time{}
+		}
+	}
+	return leaf.NotAfter
+}
+
 // userName is the identity of a node (node authorizer).
 func userName(node string) pkix.Name {
 	return pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}
@@ -63,8 +79,9 @@ func userName(node string) pkix.Name {
 
 // NewClientCertificate is the node's identity towards the API server, kept in
 // dir as kubelet-client-current.pem. The first one is requested with
-// bootstrap, later ones with own.
-func NewClientCertificate(node, dir string, bootstrap, own func() (kubernetes.Interface, error)) (*Certificate, error) {
+// bootstrap, later ones with own. failures counts the requests that failed;
+// nil does not.
+func NewClientCertificate(node, dir string, bootstrap, own func() (kubernetes.Interface, error), failures certificate.Counter) (*Certificate, error) {
 	return newCertificate("client", "kubelet-client", dir, &certificate.Config{
 		ClientsetFn: func(current *tls.Certificate) (kubernetes.Interface, error) {
 			if current == nil {
@@ -76,12 +93,14 @@ func NewClientCertificate(node, dir string, bootstrap, own func() (kubernetes.In
 		SignerName: certificatesv1.KubeAPIServerClientKubeletSignerName,
 		GetUsages:  certificate.DefaultKubeletClientGetUsages,
 		Name:       "kubelet-client",
+
+		CertificateRenewFailure: failures,
 	})
 }
 
 // NewServingCertificate is the certificate of the node's own server, kept in
-// dir as kubelet-server-current.pem.
-func NewServingCertificate(node, dir string, ips []netip.Addr, client kubernetes.Interface) (*Certificate, error) {
+// dir as kubelet-server-current.pem. failures is as with the other one.
+func NewServingCertificate(node, dir string, ips []netip.Addr, client kubernetes.Interface, failures certificate.Counter) (*Certificate, error) {
 	template := &x509.CertificateRequest{Subject: userName(node), DNSNames: []string{node}}
 	for _, ip := range ips {
 		template.IPAddresses = append(template.IPAddresses, net.IP(ip.AsSlice()))
@@ -92,6 +111,8 @@ func NewServingCertificate(node, dir string, ips []netip.Addr, client kubernetes
 		SignerName:  certificatesv1.KubeletServingSignerName,
 		GetUsages:   certificate.DefaultKubeletServingGetUsages,
 		Name:        "kubelet-server",
+
+		CertificateRenewFailure: failures,
 	})
 }
 

@@ -39,7 +39,7 @@ type Checkpoints interface {
 	Delete(types.UID) error
 }
 
-// Config of a Pool; all fields but MaxCrashBackOff are required.
+// Config of a Pool; all fields but Looked and MaxCrashBackOff are required.
 type Config struct {
 	Hooks       lifecycle.Chain
 	Containers  *lifecycle.Containers
@@ -52,6 +52,10 @@ type Config struct {
 	Clock       clock.Clock
 	Logger      *slog.Logger
 	Resizer     *lifecycle.Resizer
+	// Looked is told how long a worker's look at its Pod took, and whether it
+	// was its first (create), one at a changed object (update) or any other
+	// (sync); nil for nobody.
+	Looked func(operation string, took time.Duration)
 	// Restore counts a Pod admitted before a restart.
 	Restore func(*corev1.Pod)
 	// ResetSandbox takes a sandbox down whose namespaces did not survive a

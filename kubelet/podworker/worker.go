@@ -34,6 +34,7 @@ type worker struct {
 	gone bool
 	// updated: the object changed since the hooks were told.
 	updated  bool
+	looked   bool // once at least
 	updating bool
 
 	// place is what the hooks made; a new value each time, never changed.
@@ -154,7 +155,7 @@ func (w *worker) poke() {
 func (w *worker) run(ctx context.Context) {
 	defer w.actions.Wait()
 	for {
-		next, finished := w.sync(ctx)
+		next, finished := w.look(ctx)
 		if finished {
 			return
 		}
@@ -162,6 +163,25 @@ func (w *worker) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// look is sync, told to Looked.
+func (w *worker) look(ctx context.Context) (next time.Time, finished bool) {
+	if w.cfg.Looked == nil {
+		return w.sync(ctx)
+	}
+	operation := "sync"
+	w.mu.Lock()
+	if !w.looked {
+		operation = "create"
+	} else if w.updated {
+		operation = "update"
+	}
+	w.looked = true
+	w.mu.Unlock()
+	start := w.cfg.Clock.Now()
+	defer func() { w.cfg.Looked(operation, w.cfg.Clock.Since(start)) }()
+	return w.sync(ctx)
 }
 
 // sleep waits for a wake-up or the time; false when ctx ended.

@@ -112,6 +112,16 @@ type podState struct {
 	tries int       // failed refreshes in a row
 }
 
+// DriverOf is the name of the driver that serves a volume; "" for none.
+func (v *Volumes) DriverOf(volume *corev1.Volume) string {
+	for _, d := range v.drivers {
+		if d.Match(volume) {
+			return d.Name()
+		}
+	}
+	return ""
+}
+
 // New returns Volumes with all drivers. It has config.Objects tell of changes.
 func New(config Config) (*Volumes, error) {
 	if config.Root == "" || config.Objects == nil || config.Log == nil {
