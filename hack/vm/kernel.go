@@ -17,6 +17,9 @@ import (
 // that virtual machines need.
 const kernelPackage = "linux-image-cloud-amd64"
 
+// ErrNoKernel says that apt knows no such package: this is not Debian.
+var ErrNoKernel = errors.New("package " + kernelPackage + " is not known to apt")
+
 // kernel is an unpacked kernel package.
 type kernel struct {
 	image   string
@@ -60,12 +63,12 @@ func download(ctx context.Context, dir string) error {
 	}
 	depends, err := output(ctx, work, "apt-cache", "depends", kernelPackage)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNoKernel, err)
 	}
 	_, rest, ok := strings.Cut(depends, "Depends: ")
 	name, _, _ := strings.Cut(rest, "\n")
 	if !ok || name == "" {
-		return fmt.Errorf("package %s is not known; run apt-get update", kernelPackage)
+		return ErrNoKernel
 	}
 	if _, err := output(ctx, work, "apt-get", "download", "-o", "APT::Sandbox::User=root", strings.TrimSpace(name)); err != nil {
 		return err
