@@ -40,7 +40,7 @@ func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	if entry.Level >= zapcore.ErrorLevel {
 		level = slog.LevelError
 	}
-	c.logger.Log(context.TODO(), level, entry.Message, attributes(fields)...) //nolint:sloglint // etcd's message; zap has no context
+	c.logger.Log(context.Background(), level, entry.Message, attributes(fields)...) //nolint:sloglint // etcd's message; zap has no context
 	return nil
 }
 
